@@ -1,0 +1,52 @@
+# Every target makes the environment it needs. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# DVC starts stages with `python`: it must be the environment's.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help install repro test lint ui preset smoke clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## create .venv with the exact versions of constraints.txt
+
+# torch comes first and through pip, which alone sees a local CPU wheel; uv then installs the rest in seconds.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt torch uv
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' \
+	  || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+repro: $(STAMP)  ## run the whole pipeline (cached) and print the table of results
+	dvc repro
+	@cat reports/results.md
+
+test: $(STAMP)  ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: $(STAMP)  ## open the MLflow UI on http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --host 127.0.0.1 \
+	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
+preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz]: put a preset's values into params.yaml
+	$(BIN)/python -m genrec.params $(NAME) $(if $(FILE),--path $(FILE))
+
+smoke: $(STAMP)  ## the whole pipeline on small synthetic data, in a temporary clone
+	$(BIN)/python -m pytest tests/test_pipeline.py
+
+clean:  ## remove the environment and scratch files (never data or results)
+	rm -rf $(VENV) .genrec .pytest_cache .mypy_cache .ruff_cache

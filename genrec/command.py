@@ -1,0 +1,22 @@
+"""How a module becomes a command: `--help` from its docstring, one line instead of a traceback for a user's mistake."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from genrec.errors import UserError
+
+
+def run_stage(main: Callable[[], None], description: str | None) -> None:
+    """Run a stage's `main`, which takes everything from params.yaml; exit with 1 and one line on a `UserError`."""
+    parser = argparse.ArgumentParser(description=description, epilog="Its settings stand in params.yaml.")
+    parser.parse_args()
+    run_command(main)
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run `main`; a `UserError` is printed as one line and ends the process with status 1."""
+    try:
+        main()
+    except UserError as mistake:
+        sys.exit(f"error: {mistake}")

@@ -1,0 +1,1 @@
+"""Raw files to interactions, id maps, histories and batches."""

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: layers, quantizers, losses, metrics, prefix tree, beam search."""

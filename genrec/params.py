@@ -1,0 +1,367 @@
+"""params.yaml as typed, frozen sections: the one reader of that file, and the one place that imports yaml.
+
+A stage reads exactly the sections that dvc.yaml declares for it:
+
+    model = read_section(Model)
+    config = read_section(TrainTiger)
+
+The whole file is checked at each read, so that a typo anywhere stops the pipeline before any work.
+"""
+
+import argparse
+import difflib
+from dataclasses import fields, is_dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from genrec.command import run_command
+from genrec.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Sizes = tuple[Positive, ...]
+
+_section = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+
+
+@_section
+class Columns:
+    """The names of the columns of an `interactions` file; an empty name means that there is no such column."""
+
+    user: str
+    item: str
+    time: str
+    rating: str
+
+
+@_section
+class Synthetic:
+    """The size of the seeded data set that tests and the smoke run use."""
+
+    n_users: Positive
+    n_items: Annotated[int, Field(ge=10)]
+    n_clusters: Positive
+
+
+@_section
+class FetchData:
+    name: str
+    path: str
+    items_path: str
+    sha256: str
+    columns: Columns
+    synthetic: Synthetic
+
+
+@_section
+class PrepareData:
+    min_user_interactions: Annotated[int, Field(ge=3)]
+    min_item_interactions: Positive
+    repeats: Literal["keep", "drop"]
+    ties: Literal["file", "item", "hash"]
+
+
+@_section
+class Model:
+    code_num: Annotated[int, Field(ge=2)]
+    num_levels: Positive
+
+
+@_section
+class TrainSasrec:
+    embedding_dim: Positive
+    num_layers: Positive
+    num_heads: Positive
+    dropout: Dropout
+    max_history: Positive
+    loss: Literal["full_softmax", "sampled_softmax"]
+    num_negatives: Positive
+    batch_size: Positive
+    learning_rate: Rate
+    weight_decay: Weight
+    max_epochs: Positive
+    patience: Positive
+
+
+@_section
+class ExtractEmbeddings:
+    source: Literal["sasrec", "file"]
+    path: str
+    standardize: bool
+
+
+@_section
+class Gates:
+    """The tokenizer's health: the stage fails when a level or the whole table is outside these bounds."""
+
+    min_usage: Fraction
+    min_entropy: Fraction
+    max_collision_rate: Fraction
+
+
+@_section
+class TrainRqvae:
+    tokenizer: Literal["rqvae", "rqkmeans"]
+    hidden_dims: Sizes
+    latent_dim: Positive
+    commitment_cost: Weight
+    kmeans_iterations: Positive
+    batch_size: Positive
+    learning_rate: Rate
+    weight_decay: Weight
+    max_epochs: Positive
+    validate_every: Positive
+    gates: Gates
+
+
+@_section
+class Generator:
+    """The size of the encoder-decoder that generates semantic IDs."""
+
+    embedding_dim: Positive
+    num_heads: Positive
+    head_dim: Positive
+    attn_dim: Positive
+    num_layers: Positive
+    dropout: Dropout
+    max_history: Positive
+
+
+@_section
+class TrainTiger:
+    generator: Generator
+    windows_per_epoch: NotNegative
+    batch_size: Positive
+    learning_rate: Rate
+    weight_decay: Weight
+    warmup_steps: NotNegative
+    schedule: Literal["constant", "inverse_sqrt", "cosine"]
+    max_epochs: Positive
+    validate_every: Positive
+    patience: Positive
+    n_beams: Positive
+
+
+@_section
+class FinalStage:
+    """ETEGRec's last part: the tokenizer frozen for good, the recommender alone trained further."""
+
+    learning_rate: Rate
+    max_epochs: NotNegative
+    patience: Positive
+
+
+@_section
+class TrainEtegrec:
+    generator: Generator
+    windows_per_epoch: NotNegative
+    batch_size: Positive
+    learning_rate: Rate
+    tokenizer_learning_rate: Rate
+    weight_decay: Weight
+    warmup_steps: NotNegative
+    sia_weight: Weight
+    psa_weight: Weight
+    sia_sign: Literal["paper", "authors"]
+    alpha: Weight
+    cycle: Annotated[int, Field(ge=2)]
+    warmup_epochs: NotNegative
+    max_epochs: Positive
+    patience: Positive
+    n_beams: Positive
+    final_stage: FinalStage
+
+
+@_section
+class ItemKnn:
+    history: Positive
+    window: Positive
+
+
+@_section
+class Evaluate:
+    ks: Sizes
+    n_beams: Positive
+    batch_size: Positive
+    bootstrap_samples: Positive
+    item_knn: ItemKnn
+
+
+@_section
+class Track:
+    enabled: bool
+    experiment: str
+
+
+@_section
+class Trainer:
+    """What runs the training and can change a result's last digits: each training and evaluation depends on it."""
+
+    accelerator: str
+    devices: Positive
+    precision: str
+    num_threads: Positive
+
+
+@_section
+class Runtime:
+    """What can not change a result: no stage depends on it."""
+
+    progress_bar: bool
+
+
+@_section
+class Params:
+    """The whole of params.yaml, in the order of the pipeline."""
+
+    seed: NotNegative
+    fetch_data: FetchData
+    prepare_data: PrepareData
+    model: Model
+    train_sasrec: TrainSasrec
+    extract_embeddings: ExtractEmbeddings
+    train_rqvae: TrainRqvae
+    train_tiger: TrainTiger
+    train_etegrec: TrainEtegrec
+    evaluate: Evaluate
+    track: Track
+    trainer: Trainer
+    runtime: Runtime
+
+
+Section = TypeVar("Section")
+
+
+def read_seed(path: Path = PARAMS_FILE) -> int:
+    """The seed from which every random choice of the pipeline follows."""
+    return read_params(path).seed
+
+
+def read_section(section: type[Section], path: Path = PARAMS_FILE) -> Section:
+    """Read one section of params.yaml, named by its class; the whole file is checked.
+
+    Raises:
+        UserError: a key is unknown, missing or out of range.
+    """
+    value: Section = getattr(read_params(path), section_name(section))
+    return value
+
+
+def section_name(section: type) -> str:
+    """The key of params.yaml that holds a section.
+
+    Example:
+        >>> section_name(TrainTiger)
+        'train_tiger'
+    """
+    return next(name for name, kind in get_type_hints(Params).items() if kind is section)
+
+
+@cache
+def read_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check the whole file."""
+    if not path.exists():
+        raise UserError(f"{path} not found in {Path.cwd()}; run from the project's root folder")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as mistake:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(mistake).split())}") from mistake
+    return check_params(content, str(path))
+
+
+def check_params(content: object, place: str) -> Params:
+    """Turn the parsed file into `Params`; types are coerced (1e-05, which YAML 1.1 reads as text, becomes a number)."""
+    if not isinstance(content, dict):
+        raise UserError(f"{place} must hold sections such as 'model:', got {type(content).__name__}")
+    try:
+        return TypeAdapter(Params).validate_python(content)
+    except ValidationError as mistake:
+        raise UserError(f"{place}: " + "; ".join(_explain(error) for error in mistake.errors())) from None
+
+
+def flatten(params: Params) -> dict[str, Any]:
+    """All values under their dotted names, as MLflow and `dvc exp run -S` spell them."""
+    flat: dict[str, Any] = {}
+
+    def visit(prefix: str, value: Any) -> None:
+        if is_dataclass(value):
+            for field in fields(value):
+                visit(f"{prefix}.{field.name}" if prefix else field.name, getattr(value, field.name))
+        else:
+            flat[prefix] = list(value) if isinstance(value, tuple) else value
+
+    visit("", params)
+    return flat
+
+
+def _explain(error: Any) -> str:
+    """One of pydantic's errors as `key: rule, got value`, with the nearest known key for a typo."""
+    *parents, key = error["loc"]
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _known_keys(parents)
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0)
+        return f"unknown key '{name}'; did you mean '{'.'.join([*map(str, parents), *near])}'?"
+    if error["type"] in ("missing", "missing_argument"):
+        return f"key '{name}' is missing"
+    return f"{name}: {error['msg'][:1].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _known_keys(parents: list[Any]) -> list[str]:
+    section: Any = Params
+    for parent in parents:
+        section = get_type_hints(section)[parent]
+    return [field.name for field in fields(section)]
+
+
+def apply_preset(name: str, path: str | None, params_file: Path = PARAMS_FILE) -> None:
+    """Put a preset's values into params.yaml, keeping its comments; `path` replaces the preset's data path.
+
+    Raises:
+        UserError: no such preset, or the result is not a valid params.yaml.
+    """
+    from ruamel.yaml import YAML  # keeps comments, which pyyaml does not
+
+    presets = {file.name.removesuffix(".yaml"): file for file in files("genrec.presets").iterdir()
+               if file.name.endswith(".yaml")}
+    if name not in presets:
+        raise UserError(f"no preset named {name!r}; known: {', '.join(sorted(presets))}")
+    editor = YAML()
+    content = editor.load(params_file)
+    _overlay(content, yaml.safe_load(presets[name].read_text(encoding="utf-8")))
+    if path is not None:
+        content["fetch_data"]["path"] = path
+    check_params(content, f"preset {name}")
+    editor.dump(content, params_file)
+
+
+def _overlay(content: Any, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _overlay(content[key], value)
+        else:
+            content[key] = value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Put a preset's values into params.yaml; undo with `git checkout`.")
+    parser.add_argument("preset", help="the preset's name, such as beauty")
+    parser.add_argument("--path", help="the data file, in place of the preset's own fetch_data.path")
+    arguments = parser.parse_args()
+    run_command(lambda: apply_preset(arguments.preset, arguments.path))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The training loops: one BaseTrainer and its family."""
