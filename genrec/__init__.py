@@ -1,1 +1,1 @@
-"""genrec: a reproducible workflow for generative recommendation. Importing it has no effect; import the module you need."""
+"""genrec: a reproducible workflow for generative recommendation. Import the module you need."""

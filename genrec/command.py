@@ -2,16 +2,23 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 
 from genrec.errors import UserError
+from genrec.execution import record_executed
 
 
 def run_stage(main: Callable[[], None], description: str | None) -> None:
-    """Run a stage's `main`, which takes everything from params.yaml; exit with 1 and one line on a `UserError`."""
+    """Run a stage's `main`, which takes everything from params.yaml; exit with 1 and one line on a `UserError`.
+
+    How long a stage took is noted for the run that `track` publishes, if it ended well.
+    """
     parser = argparse.ArgumentParser(description=description, epilog="Its settings stand in params.yaml.")
     parser.parse_args()
+    started = time.perf_counter()
     run_command(main)
+    record_executed(time.perf_counter() - started)
 
 
 def run_command(main: Callable[[], None]) -> None:

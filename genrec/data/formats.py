@@ -1,0 +1,259 @@
+"""The formats of raw files: delimited text, parquet, JSON lines and sequences, each to a frame whose keys are text."""
+
+import ast
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from genrec.data.manifest import Format, Layout
+from genrec.errors import UserError
+
+# A row must fit into a block; reviews and descriptions are long.
+BLOCK_BYTES = 16 << 20
+
+
+def read_columns(file: Path, layout: Layout) -> pd.DataFrame:
+    """The columns that the layout names, under our names, one row an interaction, in the file's order.
+
+    Returns:
+        str columns, missing values as NaN; times and ratings may already be numbers.
+
+    Raises:
+        UserError: the file can not be read, or lacks a column.
+    """
+    with _explained(file, layout):
+        return COLUMN_READERS[layout.format](file, layout)
+
+
+def read_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFrame:
+    """All columns, the key under our name, in the file's order.
+
+    Args:
+        wanted: the keys of the rows that are needed; others may be left out.
+
+    Raises:
+        UserError: the file can not be read, or lacks its key.
+    """
+    with _explained(file, layout):
+        return TABLE_READERS[layout.format](file, layout, wanted)
+
+
+@contextmanager
+def _explained(file: Path, layout: Layout) -> Iterator[None]:
+    """Turn the ways in which bytes can be wrong into one line."""
+    again = "fetch it again"
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{file} not found, though source.json names it; run `dvc repro -f fetch_data`") from None
+    except EOFError:
+        raise UserError(f"{file} ends before its gzip stream does; {again}") from None
+    except (gzip.BadGzipFile, zlib.error) as mistake:
+        raise UserError(f"{file} is not a sound gzip file ({mistake}); {again}, or drop .gz from its name") from None
+    except UnicodeDecodeError as mistake:
+        raise UserError(
+            f"{file} must be {layout.encoding} text ({mistake.reason} {mistake.object[mistake.start]:#x});"
+            " convert it, or end its name in .gz if it is compressed"
+        ) from None
+    except pa.ArrowException as mistake:
+        raise UserError(f"{file} can not be read: {str(mistake).splitlines()[0]}; mend the file") from None
+
+
+def _bytes(file: Path) -> BinaryIO | gzip.GzipFile:
+    return gzip.open(file, "rb") if file.name.lower().endswith(".gz") else file.open("rb")
+
+
+def _lines(file: Path, layout: Layout) -> Iterator[str]:
+    """Text lines without their end; a byte order mark is left out."""
+    with _bytes(file) as stream:
+        for number, line in enumerate(stream):
+            text = line.decode(layout.encoding).rstrip("\r\n")
+            yield text.removeprefix("\ufeff") if number == 0 else text
+
+
+def _delimited_columns(file: Path, layout: Layout) -> pd.DataFrame:
+    return _delimited(file, layout, list(layout.columns.values()))
+
+
+def _delimited_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFrame:
+    return _delimited(file, layout, None)
+
+
+def _delimited(file: Path, layout: Layout, only: list[str] | None) -> pd.DataFrame:
+    names = list(layout.names) or _header(file, layout)
+    _check_names(file, layout, names)
+    # Quotes mean something in comma-separated files alone: a tab-separated title may hold one.
+    quote: str | bool = '"' if layout.separator == "," else False
+    with _bytes(file) as stream:
+        table = pa.csv.read_csv(
+            stream,
+            pa.csv.ReadOptions(
+                column_names=names,
+                skip_rows=0 if layout.names else 1,
+                encoding=layout.encoding,
+                block_size=BLOCK_BYTES,
+                use_threads=False,  # with threads its errors do not name the row
+            ),
+            pa.csv.ParseOptions(delimiter=layout.separator, quote_char=quote, newlines_in_values=bool(quote)),
+            # All as text, also "NA" and "": 007 and NULL are good keys.
+            pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), include_columns=only, strings_can_be_null=False
+            ),
+        )
+    return _renamed(table.to_pandas(), layout)
+
+
+def _header(file: Path, layout: Layout) -> list[str]:
+    first = next(_lines(file, layout), "")
+    if not first:
+        raise UserError(f"{file} must begin with a line that names its columns, got nothing; give another file")
+    names = next(csv.reader([first])) if layout.separator == "," else first.split(layout.separator)
+    return [name.rsplit(":", 1)[0] for name in names] if layout.typed_header else names
+
+
+def _check_names(file: Path, layout: Layout, names: Sequence[str]) -> None:
+    """Each column that the layout names must be there, and no name twice."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"{file}: the columns' names must differ, got {repeated} more than once; rename them")
+    missing = [name for name in layout.columns.values() if name not in names]
+    if missing:
+        raise UserError(
+            f"{file} has no column {missing[0]!r}; it has {', '.join(map(repr, names))};"
+            " set fetch_data.columns (of an item table: rename the column)"
+        )
+
+
+def _renamed(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    return frame.rename(columns={theirs: ours for ours, theirs in layout.columns.items()})
+
+
+def _parquet_columns(file: Path, layout: Layout) -> pd.DataFrame:
+    _check_names(file, layout, pa.parquet.read_schema(file).names)
+    table = pa.parquet.read_table(file, columns=list(layout.columns.values()))
+    columns = {}
+    for ours, theirs in layout.columns.items():
+        column = table[theirs]
+        if ours.endswith("_key"):
+            column = _as_keys(column, theirs, file)
+        elif pa.types.is_temporal(column.type):
+            column = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
+        columns[ours] = column.to_pandas()
+    return pd.DataFrame(columns)
+
+
+def _parquet_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFrame:
+    table = pa.parquet.read_table(file)
+    _check_names(file, layout, table.column_names)
+    (theirs,) = layout.columns.values()
+    keys = _as_keys(table[theirs], theirs, file)
+    table = table.set_column(table.column_names.index(theirs), theirs, keys)
+    # pandas' own integers have no missing value, which an item without a row would need
+    return _renamed(table.to_pandas(types_mapper=pd.ArrowDtype), layout)
+
+
+def _as_keys(column: pa.ChunkedArray, name: str, file: Path) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not (
+        pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    ):
+        raise UserError(f"{file}: column {name!r} must hold text or integers, got {column.type}; convert it")
+    return column.cast(pa.string())
+
+
+def _json_columns(file: Path, layout: Layout) -> pd.DataFrame:
+    values: dict[str, list[str | None]] = {ours: [] for ours in layout.columns}
+    targets = [(theirs, values[ours].append) for ours, theirs in layout.columns.items()]
+    for record in _records(file, layout):
+        for theirs, append in targets:
+            append(_as_text(record.get(theirs)))
+    return pd.DataFrame(values, dtype="str")
+
+
+def _json_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFrame:
+    """All values as text, lists and objects as JSON; of an item's several lines, as Amazon has, the first counts."""
+    ((ours, theirs),) = layout.columns.items()
+    rows: dict[str, dict[str, str | None]] = {}
+    for record in _records(file, layout):
+        key = _as_text(record.get(theirs))
+        if key in wanted and key not in rows:
+            rows[key] = {name: _as_text(value) for name, value in record.items() if name != theirs}
+    # in order of their first appearance
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    columns = {name: [row.get(name) for row in rows.values()] for name in names}
+    return pd.DataFrame({ours: list(rows), **columns}, dtype="str")
+
+
+def _records(file: Path, layout: Layout) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(_lines(file, layout), 1):
+        record = _record(line)
+        if not isinstance(record, dict):
+            raise UserError(f"{file}, line {number}: must be a JSON object, got {line[:60]!r}; mend or drop the line")
+        yield record
+
+
+def _record(line: str) -> Any:
+    """What one line says; None where it is neither JSON nor a Python literal."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        pass  # Amazon's older files: {'asin': ...}
+    try:
+        return ast.literal_eval(line)
+    except (ValueError, SyntaxError):
+        return None
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if type(value) in (int, float):
+        return repr(value)  # what JSON writes too, at a fifth of the time
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _sequences(file: Path, layout: Layout) -> pd.DataFrame:
+    """Lines of `user item item ...`; empty lines count for nothing."""
+    lines: dict[str, int] = {}
+    items: list[str] = []
+    lengths: list[int] = []
+    for number, line in enumerate(_lines(file, layout), 1):
+        user, *history = line.split() or [""]
+        if not user:
+            continue
+        if not history:
+            raise UserError(
+                f"{file}, line {number}: must hold a user and its items, got {line!r}; mend or drop the line"
+            )
+        if user in lines:
+            raise UserError(f"{file}, line {number}: user {user!r} has line {lines[user]} already; make them one line")
+        lines[user] = number
+        items += history
+        lengths.append(len(history))
+    users = np.repeat(np.array(list(lines), dtype=object), lengths)
+    return pd.DataFrame({"user_key": users, "item_key": items}, dtype="str")
+
+
+COLUMN_READERS: dict[Format, Callable[[Path, Layout], pd.DataFrame]] = {
+    "delimited": _delimited_columns,
+    "parquet": _parquet_columns,
+    "json_lines": _json_columns,
+    "sequences": _sequences,
+}
+TABLE_READERS: dict[Format, Callable[[Path, Layout, frozenset[str]], pd.DataFrame]] = {
+    "delimited": _delimited_table,
+    "parquet": _parquet_table,
+    "json_lines": _json_table,
+}

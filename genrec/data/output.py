@@ -1,0 +1,52 @@
+"""How results reach the disk: folders replaced as a whole, parquet and JSON with the same bytes each time."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` when the block ends well, and vanishes when it does not."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_parquet(frame: "pd.DataFrame", file: Path) -> None:
+    """Write a frame without its index and without the metadata that pandas adds, which names its version."""
+    import pyarrow as pa  # here, so that fetch_data starts without it
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(table, file, compression="zstd", version="2.6", row_group_size=1 << 20)
+
+
+def write_metrics(metrics: Mapping[str, Any], file: Path) -> None:
+    """Write figures, nested or not, as JSON: keys sorted, fractions rounded to six digits."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    text = json.dumps(_rounded(metrics), sort_keys=True, indent=2, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_rounded(each) for each in value]
+    return round(value, 6) if isinstance(value, float) else value

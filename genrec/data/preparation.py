@@ -1,0 +1,234 @@
+"""Interactions to histories: order in time, repeats, k-core, ids and statistics, all over whole arrays.
+
+Ids are 1..n in the order of the source's keys, by number where all of them are integers, else by their characters;
+so they follow from the interactions alone, not from the order of the file's rows.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from genrec.data.histories import Histories
+from genrec.errors import UserError
+
+Ties = Literal["file", "item", "hash"]
+Repeats = Literal["keep", "drop"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all later stages work on.
+
+    Attributes:
+        interactions: user_id int32, item_id int32, time int64 (the position in the file where the source has none),
+            rating float32 where the source has ratings; a row for each element of `histories.items`, in its order.
+        users: user_id int32 1..n_users, user_key str.
+        items: item_id int32 1..n_items, item_key str.
+        statistics: figures by name.
+    """
+
+    histories: Histories
+    interactions: pd.DataFrame
+    users: pd.DataFrame
+    items: pd.DataFrame
+    statistics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Keys as numbers from 0, in the order of the keys.
+
+    Attributes:
+        codes: int64 (n_rows,).
+        keys: (n_keys,) str, the key of each code.
+    """
+
+    codes: NDArray[np.int64]
+    keys: pd.Index
+
+    def take(self, rows: NDArray[np.int64]) -> "Numbered":
+        return Numbered(self.codes[rows], self.keys)
+
+
+def prepare(
+    interactions: pd.DataFrame,
+    *,
+    min_user_interactions: int,
+    min_item_interactions: int,
+    repeats: Repeats,
+    ties: Ties,
+) -> Prepared:
+    """Order, filter and number interactions.
+
+    Args:
+        interactions: user_key, item_key, and where known time and rating, in the file's order.
+        repeats: whether a user's later interactions with an item stay; settled before anything is filtered.
+        ties: what decides between equal times of a user: the file's order, the item's key, or a hash of user and
+            item, which favours no item.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    users, items = number_keys(interactions["user_key"]), number_keys(interactions["item_key"])
+    times = interactions["time"].to_numpy() if "time" in interactions else np.arange(len(interactions))
+
+    rows = order(users, items, times, ties)
+    if repeats == "drop":
+        rows = rows[first_of_pairs(users.codes[rows], items.codes[rows])]
+    repeats_dropped = len(interactions) - len(rows)
+    rows = rows[core_rows(users.codes[rows], items.codes[rows], min_user_interactions, min_item_interactions)]
+    if not len(rows):
+        raise UserError(_nothing_left(users.codes, items.codes, min_user_interactions, min_item_interactions))
+
+    user_ids, user_table = _number_kept(users.take(rows), "user")
+    item_ids, item_table = _number_kept(items.take(rows), "item")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user_ids)[1:])])
+    columns = {"user_id": user_ids, "item_id": item_ids, "time": times[rows]}
+    if "rating" in interactions:
+        columns["rating"] = interactions["rating"].to_numpy()[rows]
+    read = {"rows_read": len(interactions), "users_read": len(users.keys), "items_read": len(items.keys)}
+    histories = Histories(item_ids, offsets, n_items=len(item_table))
+    figures = {**read, "repeats_dropped": repeats_dropped, **statistics(histories, times[rows])}
+    return Prepared(histories, pd.DataFrame(columns), user_table, item_table, figures)
+
+
+def number_keys(keys: "pd.Series[str]") -> Numbered:
+    """Number keys in their order: by value where all are integers, else by their characters.
+
+    Example:
+        >>> number_keys(pd.Series(["10", "9", "10", "009"], dtype="str")).keys.tolist()
+        ['009', '9', '10']
+        >>> number_keys(pd.Series(["10", "9", "b"], dtype="str")).codes.tolist()
+        [0, 1, 2]
+    """
+    codes, found = pd.factorize(keys)
+    distinct = pd.Series(found)
+    places = distinct.argsort(kind="stable").to_numpy()
+    # 18 digits fit an int64; longer keys go by their characters
+    if distinct.str.fullmatch("-?[0-9]{1,18}").all():
+        values = distinct.astype("int64").to_numpy()[places]
+        places = places[np.argsort(values, kind="stable")]
+    ranks = np.empty(len(places), np.int64)
+    ranks[places] = np.arange(len(places))
+    return Numbered(ranks[codes], pd.Index(distinct.iloc[places]))
+
+
+def order(users: Numbered, items: Numbered, times: NDArray[np.int64], ties: Ties) -> NDArray[np.int64]:
+    """int64 (n_rows,): the rows user by user, oldest first; what is equal by all rules stays in the file's order."""
+    if ties == "file":
+        return np.lexsort((times, users.codes))
+    tie_breaks = items.codes if ties == "item" else _pair_hashes(users, items)
+    return np.lexsort((tie_breaks, times, users.codes))
+
+
+def _pair_hashes(users: Numbered, items: Numbered) -> NDArray[np.uint64]:
+    """uint64 (n_rows,), the same in every process."""
+    mixed = _key_hashes(users.keys)[users.codes] ^ _key_hashes(items.keys)[items.codes]
+    # splitmix64's last steps: by XOR alone an item whose first bit no other item has would be last for every other user
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _key_hashes(keys: pd.Index) -> NDArray[np.uint64]:
+    digests = b"".join(blake2b(key.encode(), digest_size=8).digest() for key in keys)
+    return np.frombuffer(digests, "<u8")
+
+
+def first_of_pairs(users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool (n_rows,): whether a row is the first of its user and item.
+
+    Example:
+        >>> first_of_pairs(np.array([0, 0, 1, 0]), np.array([5, 6, 5, 5])).tolist()
+        [True, True, True, False]
+    """
+    pairs = users * (items.max(initial=0) + 1) + items
+    return ~pd.Series(pairs).duplicated().to_numpy(bool)
+
+
+def core_rows(
+    users: NDArray[np.int64], items: NDArray[np.int64], min_user_interactions: int, min_item_interactions: int
+) -> NDArray[np.int64]:
+    """int64: the rows of the largest part in which every user and every item has enough interactions, in their order.
+
+    Example: user 0 falls, so does item 8, which now has one user, and so user 1.
+        >>> core_rows(np.array([0, 1, 1, 2, 2, 3, 3]), np.array([8, 8, 9, 7, 9, 7, 9]), 2, 2).tolist()
+        [3, 4, 5, 6]
+    """
+    rows = np.arange(len(users))
+    while True:
+        enough = _enough(users, min_user_interactions) & _enough(items, min_item_interactions)
+        if enough.all():
+            return rows
+        rows, users, items = rows[enough], users[enough], items[enough]
+
+
+def _enough(codes: NDArray[np.int64], minimum: int) -> NDArray[np.bool_]:
+    return (np.bincount(codes) >= minimum)[codes]
+
+
+def _nothing_left(users: NDArray[np.int64], items: NDArray[np.int64], min_user: int, min_item: int) -> str:
+    return (
+        f"no interaction is left: of {len(users):,} read, {_enough(users, min_user).sum():,} are of users with at least"
+        f" {min_user} and {_enough(items, min_item).sum():,} of items with at least {min_item}, but no set of users and"
+        f" items has both (the longest history has {np.bincount(users).max():,}, the most frequent item"
+        f" {np.bincount(items).max():,}); lower prepare_data.min_user_interactions or .min_item_interactions"
+    )
+
+
+def _number_kept(kept: Numbered, name: str) -> tuple[NDArray[np.int32], pd.DataFrame]:
+    """Close the gaps that filtering left.
+
+    Returns:
+        int32 (n_rows,), the rows' ids from 1; and the table of ids and keys.
+    """
+    present = np.bincount(kept.codes, minlength=len(kept.keys)) > 0
+    ids = np.cumsum(present, dtype=np.int32)
+    return ids[kept.codes], pd.DataFrame({f"{name}_id": ids[present], f"{name}_key": kept.keys[present]})
+
+
+def statistics(histories: Histories, times: NDArray[np.int64]) -> dict[str, float]:
+    """The size of the data, and how much of its order in time is given.
+
+    Args:
+        times: int64 (n_interactions,), in the order of `histories.items`; positions in a file are never tied.
+    """
+    lengths = histories.lengths
+    users = np.repeat(np.arange(histories.n_users), lengths)
+    neighbours = users[1:] == users[:-1]
+    tied = neighbours & (times[1:] == times[:-1])
+    return {
+        "n_users": histories.n_users,
+        "n_items": histories.n_items,
+        "n_interactions": len(histories.items),
+        "density": len(histories.items) / (histories.n_users * histories.n_items),
+        "mean_history": float(lengths.mean()),
+        "median_history": float(np.median(lengths)),
+        "tied_pairs_share": float(tied.sum() / neighbours.sum()),
+    }
+
+
+def describe(numbered: pd.DataFrame, table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Put the source's own columns beside ids and keys.
+
+    Args:
+        numbered: an id and a key, as `prepare` gives them.
+        table: the same key and further columns; rows of unknown keys are left out.
+
+    Returns:
+        One row an id, nulls where the table has none; and the number of those.
+
+    Example:
+        >>> numbered = pd.DataFrame({"item_id": [1, 2], "item_key": ["a", "b"]})
+        >>> described, n_without = describe(numbered, pd.DataFrame({"item_key": ["c", "b"], "title": ["C", "B"]}))
+        >>> described["title"].isna().tolist(), n_without
+        ([True, False], 1)
+    """
+    key = numbered.columns[1]
+    own = table.set_index(key).reindex(numbered[key]).reset_index(drop=True)
+    without = ~numbered[key].isin(table[key])
+    return pd.concat([numbered, own], axis=1), int(without.sum())

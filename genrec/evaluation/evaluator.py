@@ -1,0 +1,103 @@
+"""One protocol for every model: validation and test, history kept and excluded, and where the figures are written."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from genrec.data.histories import Histories, Split
+from genrec.data.output import write_metrics
+from genrec.evaluation.figures import Figures, measure
+from genrec.evaluation.ranking import RankedItems, Score, rank_by_generation, rank_by_scores, share_of_invalid_beams
+from genrec.modules.item_generator import GeneratedItems
+
+EVALUATED_SPLITS: tuple[Split, ...] = ("validation", "test")
+
+
+class Generator(Protocol):
+    """A model that generates items: Tiger, ETEGRec."""
+
+    max_history: int
+
+    def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> GeneratedItems: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model reached.
+
+    Attributes:
+        figures: split to figures.
+        extra: figures of another kind, by name.
+    """
+
+    figures: dict[Split, Figures]
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """The settings that all models share.
+
+    Attributes:
+        ks: ascending; the lists are as long as the last.
+        n_resamples, seed: of the bootstrap.
+    """
+
+    histories: Histories
+    ks: tuple[int, ...]
+    batch_size: int
+    n_resamples: int
+    seed: int
+    progress_bar: bool
+
+    def of_scores(self, score: Score, max_history: int) -> Evaluation:
+        """Evaluate a model that scores every item."""
+        return self._measure(
+            lambda split: rank_by_scores(
+                score, self.histories, split, max_history, max(self.ks), self.batch_size, self.progress_bar
+            )
+        )
+
+    def of_generator(self, model: Generator, n_beams: int) -> Evaluation:
+        """Evaluate a model that generates items by its constrained search; count the beams that another would waste."""
+        evaluation = self._measure(
+            lambda split: rank_by_generation(
+                lambda history: model.generate(history, n_beams),
+                self.histories,
+                split,
+                model.max_history,
+                max(self.ks),
+                self.batch_size,
+                self.progress_bar,
+            )  # fmt: skip
+        )
+        share = share_of_invalid_beams(
+            lambda history: model.generate(history, n_beams, constrained=False),
+            self.histories, "test", model.max_history, self.batch_size, self.progress_bar,
+        )  # fmt: skip
+        return Evaluation(evaluation.figures, {"invalid_beams_share": share})
+
+    def _measure(self, rank: Callable[[Split], RankedItems]) -> Evaluation:
+        # what is popular is counted in what models learn from, not in what is held out
+        counts = np.bincount(self.histories.train_part().items, minlength=self.histories.n_items + 1)
+        return Evaluation(
+            {split: measure(rank(split), counts, self.ks, self.n_resamples, self.seed) for split in EVALUATED_SPLITS}
+        )
+
+
+def write_evaluations(evaluations: Mapping[str, Evaluation], metrics_file: Path, intervals_file: Path) -> None:
+    """Write model -> split -> protocol -> metric as two JSON files: the values, and the ends of their intervals."""
+    values = {
+        model: {**{split: figures.values for split, figures in each.figures.items()}, **each.extra}
+        for model, each in evaluations.items()
+    }
+    intervals = {
+        model: {split: figures.intervals for split, figures in each.figures.items()}
+        for model, each in evaluations.items()
+    }
+    write_metrics(values, metrics_file)
+    write_metrics(intervals, intervals_file)

@@ -1,0 +1,95 @@
+"""All evaluations as one table that people read and one file that programs read."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MODEL_NAMES = {
+    "popularity": "popularity",
+    "item_knn": "item co-occurrence",
+    "sasrec": "SASRec",
+    "tiger": "TIGER",
+    "etegrec": "ETEGRec",
+}
+REFERENCE = "item_knn"
+TITLES = {
+    ("test", "excluded"): "Test, items of the history excluded",
+    ("test", "kept"): "Test, items of the history kept",
+    ("validation", "excluded"): "Validation, items of the history excluded",
+    ("validation", "kept"): "Validation, items of the history kept",
+}
+
+Tree = Mapping[str, Any]
+
+
+def merge_results(metrics: Sequence[Tree], intervals: Sequence[Tree]) -> dict[str, Any]:
+    """One tree of all models: model -> `values` or `intervals` -> split -> protocol -> metric."""
+    values = {model: tree for evaluation in metrics for model, tree in evaluation.items()}
+    ends = {model: tree for evaluation in intervals for model, tree in evaluation.items()}
+    return {model: {"values": values[model], "intervals": ends[model]} for model in values}
+
+
+def results_page(results: Tree, statistics: Tree) -> str:
+    """A Markdown page: what was measured on what, then a table for each split and protocol."""
+    ks = _ks(next(iter(results.values()))["values"])
+    k = 10 if 10 in ks else max(ks)
+    sections = [_table(results, split, protocol, ks, k) for split, protocol in TITLES]
+    return "\n\n".join([_introduction(statistics), *sections]) + "\n"
+
+
+def _introduction(statistics: Tree) -> str:
+    return (
+        "# Results\n\n"
+        f"{statistics['n_users']:,} users, {statistics['n_items']:,} items, {statistics['n_interactions']:,} "
+        "interactions. Leave-one-out: the last interaction of each user is tested, the last but one validates. "
+        "Full ranking of all items, none sampled; of equal scores the lower item_id ranks first. Models are chosen on "
+        "validation. In brackets: 95 % bootstrap intervals over users. Popularity bias: training interactions of the "
+        "recommended items over those of the items that users really took (1 = as popular). Invalid beams: the share "
+        "of an unconstrained search's beams that are no item; all ranked lists come from the constrained search."
+    )
+
+
+def _table(results: Tree, split: str, protocol: str, ks: Sequence[int], k: int) -> str:
+    columns = [f"recall_at_{each}" for each in ks] + [f"ndcg_at_{each}" for each in ks]
+    columns += [f"mrr_at_{k}", f"coverage_at_{k}", f"popularity_bias_at_{k}"]
+    header = ["model", *(_title(column) for column in columns), "invalid beams"]
+    rows = [_row(model, results[model], split, protocol, columns, k) for model in MODEL_NAMES if model in results]
+    lines = [header, ["---"] * len(header), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"## {TITLES[split, protocol]}\n\n{table}\n\n{_verdict(results, split, protocol, k)}"
+
+
+def _row(model: str, result: Tree, split: str, protocol: str, columns: Sequence[str], k: int) -> list[str]:
+    values, intervals = result["values"][split][protocol], result["intervals"][split][protocol]
+    cells = [f"{values[column]:.4f}" for column in columns]
+    for i, column in enumerate(columns):
+        if column.endswith(f"_at_{k}") and column in intervals:
+            low, high = intervals[column]
+            cells[i] += f" [{low:.4f}, {high:.4f}]"
+    share = result["values"].get("invalid_beams_share")
+    return [MODEL_NAMES[model], *cells, "" if share is None else f"{share:.4f}"]
+
+
+def _verdict(results: Tree, split: str, protocol: str, k: int) -> str:
+    """Which models lose to item co-occurrence, and whether the interval leaves that open."""
+    metric = f"recall_at_{k}"
+    reference = results[REFERENCE]["values"][split][protocol][metric]
+    losers = []
+    for model in MODEL_NAMES:
+        if model not in results or results[model]["values"][split][protocol][metric] >= reference:
+            continue
+        is_open = results[model]["intervals"][split][protocol][metric][1] >= reference
+        losers.append(f"{MODEL_NAMES[model]}{' (its interval reaches it)' if is_open else ''}")
+    if not losers:
+        return f"No model is below {MODEL_NAMES[REFERENCE]} at {_title(metric)}."
+    return f"**Below {MODEL_NAMES[REFERENCE]} at {_title(metric)}:** {', '.join(losers)}."
+
+
+def _title(column: str) -> str:
+    """`popularity_bias_at_10` as `popularity bias@10`."""
+    return column.replace("_at_", "@").replace("_", " ")
+
+
+def _ks(values: Tree) -> list[int]:
+    names = values["test"]["kept"]
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"recall_at_(\d+)", name)))

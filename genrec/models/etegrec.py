@@ -1,0 +1,263 @@
+"""ETEGRec (Liu et al., SIGIR 2025, arXiv 2409.05546): tokenizer and recommender trained in turns, aligned both ways.
+
+    z (item embedding) -> RQ-VAE ---- codes ---> code table ---> tokens -> encoder-decoder -> codes of the next item
+                             |                                                 |        |
+                             |  SIA: code distributions of target and of   pooled states |
+                             |  the projected sequence agree (KL) <------- projection    |
+                             |  PSA: reconstruction of the target agrees with the        |
+                             |  projected first decoder state (InfoNCE) <--------- projection
+
+Of `cycle` epochs the first trains the tokenizer, the recommender frozen; afterwards all items are coded anew. The
+others train the recommender, the tokenizer frozen. The final stage trains the recommender alone.
+"""
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genrec.code_table import build_code_table, collision_rate
+from genrec.models.rqvae import RqVae
+from genrec.modules.generator import SemanticIdGenerator
+from genrec.modules.item_generator import GeneratedItems, ItemGenerator
+from genrec.modules.losses import first_occurrences, preference_semantic_alignment, sequence_item_alignment
+from genrec.modules.ranks import discounted_gain, ranks_in_lists
+from genrec.modules.schedules import learning_rate_factor
+
+Phase = Literal["tokenizer", "recommender", "final"]
+GRADIENT_NORM = 1.0
+
+
+class ETEGRec(pl.LightningModule):
+    """Both modules, the item embeddings that the tokenizer reads, and the code table that follows from them.
+
+    Args:
+        tokenizer: the constructor's arguments of the `RqVae`, which is pre-trained (`start_from`).
+        max_history: the most items of a history that are read, the last ones.
+        sia_weight, psa_weight: mu and lambda of the paper; both are 0 in the first `warmup_epochs` epochs.
+        sia_sign: `paper`, or `authors`; see `code_log_probabilities`.
+        alpha: the weight of the quantizer's losses within the tokenizer's.
+        cycle: of so many epochs the first trains the tokenizer.
+        final_learning_rate: of the final stage, a cosine from there to 0.
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        tokenizer: dict[str, Any],
+        embedding_dim: int = 128,
+        num_heads: int = 4,
+        head_dim: int = 64,
+        attn_dim: int = 512,
+        num_layers: int = 6,
+        dropout: float = 0.1,
+        max_history: int = 50,
+        causal: bool = False,
+        learning_rate: float = 5e-3,
+        tokenizer_learning_rate: float = 1e-4,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 8000,
+        sia_weight: float = 1e-4,
+        psa_weight: float = 3e-4,
+        sia_sign: str = "paper",
+        alpha: float = 1.0,
+        cycle: int = 2,
+        warmup_epochs: int = 10,
+        final_learning_rate: float = 5e-4,
+        n_beams: int = 20,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+        self.max_history = max_history
+        self.sia_weight, self.psa_weight, self.sia_sign, self.alpha = sia_weight, psa_weight, sia_sign, alpha
+        self.cycle, self.warmup_epochs, self.n_beams = cycle, warmup_epochs, n_beams
+        self.is_final = False
+        self.tokenizer = RqVae(**tokenizer)
+        semantic_dim, quantizer = tokenizer["input_dim"], self.tokenizer.quantizer
+        network = SemanticIdGenerator(
+            code_num=quantizer.num_embeddings,
+            code_length=len(quantizer.levels) + 1,
+            embedding_dim=embedding_dim,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            attn_dim=attn_dim,
+            num_layers=num_layers,
+            dropout=dropout,
+            causal=causal,
+        )
+        self.generator = ItemGenerator(network, n_items)
+        self.sequence_adapter = nn.Linear(embedding_dim, quantizer.levels[0].embedding_dim)
+        self.preference_adapter = nn.Linear(embedding_dim, semantic_dim)
+        for adapter in (self.sequence_adapter, self.preference_adapter):
+            nn.init.normal_(adapter.weight, std=0.02)
+            nn.init.zeros_(adapter.bias)
+        # a buffer, not a parameter: no optimizer's weight decay may move it
+        self.item_embeddings: Tensor
+        self.register_buffer("item_embeddings", torch.zeros(n_items + 1, semantic_dim))
+
+    def start_from(self, tokenizer: RqVae, item_embeddings: Tensor) -> None:
+        """Take the pre-trained tokenizer's weights and the embeddings (n_items + 1, dim); code all items."""
+        self.tokenizer.load_state_dict(tokenizer.state_dict(), strict=True)
+        self.item_embeddings = item_embeddings.to(self.item_embeddings)
+        self.rebuild_code_table()
+
+    def rebuild_code_table(self) -> None:
+        """Code all items with the tokenizer as it is."""
+        codes = self.tokenizer.semantic_codes(self.item_embeddings[1:])
+        self.generator.set_code_table(build_code_table(codes, self.generator.network.code_num))
+
+    def forward(self, history: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The recommender under teacher forcing.
+
+        Args:
+            history, target: as in `ItemGenerator.forward`; n targets of each history.
+
+        Returns:
+            logits (batch, n, code_length, code_num); the pooled sequence in the tokenizer's latent space, (batch, n,
+            latent_dim); the preference in the item embeddings' space, (batch, n, semantic_dim).
+        """
+        network = self.generator.network
+        tokens, target_tokens = self.generator.tokens[history], self.generator.tokens[target]
+        memory = network.encode(tokens)
+        states = network.decode(memory, network.bias_of_memory(tokens, target_tokens), target_tokens)
+        pooled = self._pool(memory, history)[:, -target.shape[1] :]
+        return network.logits(states), self.sequence_adapter(pooled), self.preference_adapter(states[:, :, 0])
+
+    def _pool(self, memory: Tensor, history: Tensor) -> Tensor:
+        """The mean of the encoder's states, (batch, 1, dim), or up to each item, (batch, length, dim), if causal."""
+        of_items = memory.unflatten(1, (history.shape[1], -1)).mean(2)
+        real = (history != 0)[..., None]
+        if self.generator.network.causal:
+            return of_items.cumsum(1) / torch.arange(1, history.shape[1] + 1, device=memory.device)[:, None]
+        return (of_items * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
+
+    def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> GeneratedItems:
+        """Ranked items of each history (batch, length) of item_ids; see `ItemGenerator.generate`."""
+        return self.generator.generate(history, n_beams, constrained)
+
+    @property
+    def phase(self) -> Phase:
+        if self.is_final:
+            return "final"
+        return "tokenizer" if self.current_epoch % self.cycle == 0 else "recommender"
+
+    @property
+    def is_aligning(self) -> bool:
+        return not self.is_final and self.current_epoch >= self.warmup_epochs
+
+    def recommender_modules(self) -> list[nn.Module]:
+        return [self.generator, self.sequence_adapter, self.preference_adapter]
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze the other module; it also runs without dropout."""
+        trains_tokenizer = self.phase == "tokenizer"
+        self.tokenizer.requires_grad_(trains_tokenizer).train(trains_tokenizer)
+        for module in self.recommender_modules():
+            module.requires_grad_(not trains_tokenizer).train(not trains_tokenizer)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        losses = self.tokenizer_losses(batch) if self.phase == "tokenizer" else self.recommender_losses(batch)
+        self._step(losses["loss"])
+        for name, value in losses.items():
+            self.log(
+                f"train_{self.phase}_{name}", value.detach(), on_step=False, on_epoch=True,
+                batch_size=len(batch["target"]),
+            )  # fmt: skip
+
+    def tokenizer_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`loss` and its unweighted terms in a tokenizer epoch: vq + mu SIA + lambda PSA (equation 17)."""
+        target = batch["target"].view(len(batch["history"]), -1)
+        known = target != 0
+        rows = first_occurrences(target[known])
+        embeddings = self.item_embeddings[target[known][rows]]
+        latents = self.tokenizer.encode(embeddings)
+        quantized = self.tokenizer.quantizer(latents)
+        reconstructed = self.tokenizer.decoder(quantized.vectors)
+        quantization_loss = quantized.commitment_loss + quantized.embedding_loss
+        vq_loss = F.mse_loss(reconstructed, embeddings) + self.alpha * quantization_loss
+        if not self.is_aligning:
+            return {"loss": vq_loss, "vq_loss": vq_loss}
+        with torch.no_grad():
+            _, sequence, preference = self(batch["history"], target)
+        sequence_distances = self.tokenizer.quantizer.distances(sequence[known][rows])
+        item_distances = self.tokenizer.quantizer.distances(latents)
+        sia_loss = sequence_item_alignment(sequence_distances, item_distances, self.sia_sign)
+        psa_loss = preference_semantic_alignment(reconstructed, preference[known][rows])
+        total = vq_loss + self.sia_weight * sia_loss + self.psa_weight * psa_loss
+        return {"loss": total, "vq_loss": vq_loss, "sia_loss": sia_loss, "psa_loss": psa_loss}
+
+    def recommender_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`loss` and its unweighted terms in a recommender epoch: code + mu SIA + lambda PSA (equation 18)."""
+        target = batch["target"].view(len(batch["history"]), -1)
+        logits, sequence, preference = self(batch["history"], target)
+        code_loss = self.generator.code_loss(logits, target)
+        if not self.is_aligning:
+            return {"loss": code_loss, "code_loss": code_loss}
+        known = target != 0
+        rows = first_occurrences(target[known])
+        with torch.no_grad():
+            latents = self.tokenizer.encode(self.item_embeddings[target[known][rows]])
+            item_distances = self.tokenizer.quantizer.distances(latents)
+            reconstructed = self.tokenizer.decoder(self.tokenizer.quantizer(latents).vectors)
+        sequence_distances = self.tokenizer.quantizer.distances(sequence[known][rows])
+        sia_loss = sequence_item_alignment(sequence_distances, item_distances, self.sia_sign)
+        psa_loss = preference_semantic_alignment(reconstructed, preference[known][rows])
+        total = code_loss + self.sia_weight * sia_loss + self.psa_weight * psa_loss
+        return {"loss": total, "code_loss": code_loss, "sia_loss": sia_loss, "psa_loss": psa_loss}
+
+    def _step(self, loss: Tensor) -> None:
+        """One step of the phase's own optimizer and schedule; the gradient's norm is clipped for each module."""
+        turn = 0 if self.phase == "tokenizer" else 1
+        optimizer: Any = self.optimizers(use_pl_optimizer=True)
+        scheduler: Any = self.lr_schedulers()
+        if isinstance(optimizer, list):
+            optimizer, scheduler = optimizer[turn], scheduler[turn]
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.clip_gradients(optimizer, gradient_clip_val=GRADIENT_NORM, gradient_clip_algorithm="norm")
+        optimizer.step()
+        scheduler.step()
+
+    def on_train_epoch_end(self) -> None:
+        """After a tokenizer epoch all items are coded anew; how many changed is logged."""
+        if self.phase != "tokenizer":
+            return
+        before = self.generator.code_table.clone()
+        self.tokenizer.eval()
+        self.rebuild_code_table()
+        changed = (self.generator.code_table != before).any(1)[1:].float().mean()
+        self.log("code_churn", changed)
+        self.log("collision_rate", collision_rate(self.generator.code_table[1:, :-1]))
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Full ranking of the target by a constrained search."""
+        size = len(batch["target"])
+        ranks = ranks_in_lists(self.generate(batch["history"], self.n_beams).items, batch["target"])
+        self.log("val_ndcg_at_10", discounted_gain(ranks, 10).mean(), batch_size=size)
+        self.log("val_recall_at_10", (ranks <= 10).float().mean(), batch_size=size)
+
+    def configure_optimizers(self) -> Any:
+        """Joint stage: one AdamW and one cosine a module, the tokenizer's first; final stage: the recommender's."""
+        total = int(self.trainer.estimated_stepping_batches)
+        recommender = [p for module in self.recommender_modules() for p in module.parameters()]
+        settings = self.hparams
+        if self.is_final:
+            return self._optimizer(recommender, settings["final_learning_rate"], 0, total)
+        warmup, cycle = settings["warmup_steps"], self.cycle
+        optimizers = [
+            self._optimizer(
+                self.tokenizer.parameters(), settings["tokenizer_learning_rate"], warmup // cycle, total // cycle
+            ),
+            self._optimizer(recommender, settings["learning_rate"], warmup, total),
+        ]
+        return [o["optimizer"] for o in optimizers], [o["lr_scheduler"] for o in optimizers]
+
+    def _optimizer(self, parameters: Any, learning_rate: float, warmup_steps: int, total_steps: int) -> dict[str, Any]:
+        optimizer = torch.optim.AdamW(
+            parameters, lr=learning_rate, weight_decay=self.hparams["weight_decay"], fused=True
+        )
+        factor = learning_rate_factor("cosine", warmup_steps, total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor)}

@@ -1,0 +1,194 @@
+"""The encoder-decoder that reads a history's tokens and generates the codes of the next item (TIGER, arXiv 2305.05065).
+
+Letters: b batch, t history items, n targets of a user, l levels of a semantic ID (code_length), c codes a level
+(code_num). A token is a code of one level; token 0 is padding, which stands on the right.
+
+Two encoders:
+
+    bidirectional   as in T5: a state knows the whole history, so a history serves one target, the next item (n = 1)
+    causal          a state knows only what came before, so one pass serves the target after every item (n = t);
+                    the decoder's cross-attention then gets a bias by how many items ago a memory stands
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from genrec.modules.t5 import DecoderBlock, EncoderBlock, RelativePositionBias, attend, merge_heads
+
+
+class SemanticIdGenerator(nn.Module):
+    """T5 with one table of codes a level, which is the encoder's input, the decoder's input and the output head."""
+
+    def __init__(
+        self,
+        code_num: int,
+        code_length: int,
+        embedding_dim: int,
+        num_heads: int,
+        head_dim: int,
+        attn_dim: int,
+        num_layers: int,
+        dropout: float,
+        causal: bool,
+    ) -> None:
+        super().__init__()
+        self.code_num = code_num
+        self.code_length = code_length
+        self.causal = causal
+        self.embedding = nn.Embedding(1 + code_length * code_num, embedding_dim, padding_idx=0)
+        self.start_vector = nn.Parameter(torch.empty(embedding_dim))
+        sizes = (embedding_dim, num_heads, head_dim, attn_dim, dropout)
+        self.encoder_bias = RelativePositionBias(num_heads, bidirectional=not causal)
+        encoder = nn.ModuleList(EncoderBlock(*sizes) for _ in range(num_layers))
+        self.encoder: Sequence[EncoderBlock] = encoder  # type: ignore[assignment]
+        self.encoder_norm = nn.RMSNorm(embedding_dim, eps=1e-6)
+        self.decoder_bias = RelativePositionBias(num_heads, bidirectional=False)
+        if causal:
+            self.memory_bias = RelativePositionBias(num_heads, bidirectional=False)
+        decoder = nn.ModuleList(DecoderBlock(*sizes) for _ in range(num_layers))
+        self.decoder: Sequence[DecoderBlock] = decoder  # type: ignore[assignment]
+        self.decoder_norm = nn.RMSNorm(embedding_dim, eps=1e-6)
+        self.dropout = nn.Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """All matrices and tables from N(0, 0.02), as ETEGRec's authors draw them."""
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.02)
+        nn.init.normal_(self.start_vector, std=0.02)
+        with torch.no_grad():
+            self.embedding.weight[0] = 0
+
+    def forward(self, tokens: Tensor, target_tokens: Tensor) -> Tensor:
+        """Logits of each level of each target, each level knowing the levels above it.
+
+        Args:
+            tokens: (b, t, l) int64 history.
+            target_tokens: (b, n, l) int64; n = 1 is the item after the history, n = t (causal only) the item after
+                each of its items.
+
+        Returns:
+            (b, n, l, c).
+        """
+        return self.logits(self.decode(self.encode(tokens), self.bias_of_memory(tokens, target_tokens), target_tokens))
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """The encoder's last states, (b, t * l, dim); those of padding mean nothing."""
+        x = self.dropout(self.embedding(tokens.flatten(1)))
+        positions = torch.arange(x.shape[1], device=x.device)
+        bias = self.encoder_bias(positions - positions[:, None])
+        if self.causal:
+            # padding stands behind everything real, so causality hides it too
+            bias = bias + _minus_infinity(positions > positions[:, None])
+        elif bool((tokens == 0).any()):
+            bias = bias + _minus_infinity(tokens.flatten(1) == 0)[:, None, None]
+        for block in self.encoder:
+            x = block(x, bias)
+        return self.dropout(self.encoder_norm(x))
+
+    def bias_of_memory(self, tokens: Tensor, target_tokens: Tensor) -> Tensor | None:
+        """What the decoder may look at, and how far away it is; broadcastable to (b, h, n * l, t * l).
+
+        None where all is seen: a bidirectional encoder's output without padding.
+        """
+        n_items, n_targets = tokens.shape[1], target_tokens.shape[1]
+        if not self.causal:
+            padding = tokens.flatten(1) == 0
+            return _minus_infinity(padding)[:, None, None] if bool(padding.any()) else None
+        items = torch.arange(n_items, device=tokens.device)
+        if n_targets == n_items:
+            last_known = items.expand(1, n_items)
+        else:
+            last_known = (tokens[..., 0] != 0).sum(1, keepdim=True) - 1
+        distance = items - last_known[..., None]  # (b or 1, n, t): 0 is the last known item, above 0 the future
+        bias = self.memory_bias(distance) + _minus_infinity(distance > 0)[:, None]
+        return bias.repeat_interleave(self.code_length, dim=2).repeat_interleave(self.code_length, dim=3)
+
+    def decode(self, memory: Tensor, memory_bias: Tensor | None, target_tokens: Tensor) -> Tensor:
+        """The decoder's last states under teacher forcing, (b, n, l, dim).
+
+        Args:
+            memory: (b, t * l, dim) from `encode`.
+            memory_bias: from `bias_of_memory`.
+        """
+        start = self.start_vector.expand(*target_tokens.shape[:2], 1, -1)
+        x = self.dropout(torch.cat([start, self.embedding(target_tokens[..., :-1])], dim=2))
+        levels = torch.arange(self.code_length, device=x.device)
+        distance = levels - levels[:, None]
+        bias = self.decoder_bias(distance) + _minus_infinity(distance > 0)
+        for block in self.decoder:
+            x = block(x, bias, block.cross_attention.project(memory), memory_bias)
+        return self.dropout(self.decoder_norm(x))
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Each state times the table of its own level: (b, n, l, dim) to (b, n, l, c)."""
+        return torch.einsum("bnld,lcd->bnlc", states, self.level_tables)
+
+    @property
+    def level_tables(self) -> Tensor:
+        """The vectors of the codes, (l, c, dim): a view of the embedding without its padding row."""
+        return self.embedding.weight[1:].view(self.code_length, self.code_num, -1)
+
+
+def _minus_infinity(hidden: Tensor) -> Tensor:
+    """0 where something is seen, minus infinity where it is hidden."""
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill(hidden, -torch.inf)
+
+
+class BeamDecoder:
+    """`SemanticIdGenerator` as the `Decoder` of a beam search.
+
+    A user's encoder output is projected to keys and values once; the beams are further queries to it. Self-attention
+    keeps its keys and values, (b, h, beams, steps, d) a layer, and reorders them as beams are chosen.
+    """
+
+    def __init__(self, network: SemanticIdGenerator, tokens: Tensor) -> None:
+        """tokens: (b, t, l) int64 history."""
+        self.network = network
+        memory = network.encode(tokens)
+        self.memory = [block.cross_attention.project(memory) for block in network.decoder]
+        bias = network.bias_of_memory(tokens, tokens[:, :1])
+        # each of the l queries of a target has the same bias, and so has each beam
+        self.memory_bias = None if bias is None else bias[:, :, :1]
+        self.cache: list[tuple[Tensor, Tensor]] = []
+        self.step = 0
+
+    def start(self) -> Tensor:
+        batch = len(self.memory[0][0])
+        return self._step(self.network.start_vector.expand(batch, 1, -1))
+
+    def advance(self, parents: Tensor, codes: Tensor) -> Tensor:
+        self.cache = [(_pick_beams(key, parents), _pick_beams(value, parents)) for key, value in self.cache]
+        tokens = codes + (self.step - 1) * self.network.code_num + 1
+        return self._step(self.network.embedding(tokens))
+
+    def _step(self, x: Tensor) -> Tensor:
+        """One position further for all beams: (b, beams, dim) to log-probabilities (b, beams, c)."""
+        distance = torch.arange(-self.step, 1, device=x.device)
+        bias = self.network.decoder_bias(distance[None])[:, None]  # (h, 1 beam, 1 query, steps)
+        for i, block in enumerate(self.network.decoder):
+            query, key, value = block.attention.project(block.attention_norm(x))
+            key, value = self._remember(i, key[:, :, :, None], value[:, :, :, None])
+            attended = attend(query[:, :, :, None], key, value, bias).squeeze(3)
+            x = x + block.attention.output(merge_heads(attended))
+            x = block.read_memory(x, self.memory[i], self.memory_bias)
+        logits = self.network.decoder_norm(x) @ self.network.level_tables[self.step].T
+        self.step += 1
+        return logits.log_softmax(-1)
+
+    def _remember(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        if self.step == 0:
+            self.cache.append((key, value))
+        else:
+            old_key, old_value = self.cache[layer]
+            self.cache[layer] = torch.cat([old_key, key], dim=3), torch.cat([old_value, value], dim=3)
+        return self.cache[layer]
+
+
+def _pick_beams(cached: Tensor, parents: Tensor) -> Tensor:
+    """(b, h, old beams, steps, d) to (b, h, beams, steps, d): each beam inherits its parent's."""
+    index = parents[:, None, :, None, None].expand(-1, cached.shape[1], -1, *cached.shape[3:])
+    return cached.gather(2, index)

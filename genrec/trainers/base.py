@@ -1,0 +1,136 @@
+"""The one training loop: Lightning's, with the best weights kept, early stop, and a run that can be resumed."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from genrec.trainers.callbacks import EpochLines, EpochSeed, KeptCurves
+from genrec.trainers.config import TrainingConfig
+from genrec.trainers.curves import CurveLogger
+
+
+class BaseTrainer:
+    """Trains a LightningModule as a config says; afterwards the model has its best weights."""
+
+    def __init__(self, model: pl.LightningModule, config: TrainingConfig, logger: Logger | None = None) -> None:
+        self.model = model
+        self.config = config
+        self.logger = self._create_default_logger() if logger is None else logger
+        self.trainer: pl.Trainer | None = None
+
+    def _create_default_logger(self) -> Logger:
+        return TensorBoardLogger(
+            save_dir=self.config.log_dir, name=self.config.experiment_name, version=self.config.version
+        )
+
+    def setup_trainer(self) -> None:
+        """Build Lightning's trainer from the config."""
+        self.trainer = self._lightning_trainer(validates=True)
+
+    def train(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None = None) -> None:
+        """Fit, from the last whole epoch of an interrupted run if the config says so; restore the best weights."""
+        self.trainer = self._lightning_trainer(validates=val_dataloader is not None)
+        last = self._last_checkpoint()
+        if last is not None:
+            sys.stderr.write(f"resuming {self.config.experiment_name} after epoch {last['epoch'] + 1}\n")
+        if last is None or not self._is_finished(last):
+            path = None if last is None else str(self._last_file)
+            with warnings.catch_warnings():
+                # batches are built by whole-array indexing in this process: workers would only copy them
+                warnings.filterwarnings("ignore", ".*does not have many workers.*")
+                warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+                self.trainer.fit(self.model, train_dataloader, val_dataloader, ckpt_path=path, weights_only=True)
+        if val_dataloader is not None:
+            self._restore_best()
+
+    def test(self, test_dataloader: DataLoader[Any]) -> dict[str, float]:
+        """Lightning's test loop on the weights that the model has; {} when it logs nothing."""
+        trainer = self.trainer or self._lightning_trainer(validates=False)
+        results = trainer.test(self.model, test_dataloader, verbose=False)
+        return dict(results[0]) if results else {}
+
+    @property
+    def _last_file(self) -> Path:
+        return Path(self.config.checkpoint_dir) / "last.ckpt"
+
+    def _last_checkpoint(self) -> dict[str, Any] | None:
+        if not (self.config.resume and self._last_file.exists()):
+            return None
+        content: dict[str, Any] = torch.load(self._last_file, map_location="cpu", weights_only=True)
+        return content
+
+    def _is_finished(self, last: dict[str, Any]) -> bool:
+        """Whether the interrupted run had trained its last epoch, so that another would be one too many."""
+        stopped_early = any(state.get("stopped_epoch") for state in last["callbacks"].values())
+        return bool(stopped_early or last["epoch"] + 1 >= self.config.max_epochs)
+
+    def _restore_best(self) -> None:
+        """Give the model the weights of its best validation, as the last checkpoint names them."""
+        callbacks = torch.load(self._last_file, map_location="cpu", weights_only=True)["callbacks"]
+        best = next(state["best_model_path"] for state in callbacks.values() if state.get("monitor"))
+        content = torch.load(best, map_location=self.model.device, weights_only=True)
+        self.model.load_state_dict(content["state_dict"], strict=True)
+
+    def _lightning_trainer(self, validates: bool) -> pl.Trainer:
+        config = self.config
+        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+        pl.seed_everything(config.random_seed, workers=True, verbose=False)
+        return pl.Trainer(
+            accelerator="gpu" if config.gpus else "cpu",
+            devices=config.gpus or 1,
+            max_epochs=config.max_epochs,
+            precision=config.precision,  # type: ignore[arg-type]
+            # a model that steps its optimizers itself also clips for itself
+            gradient_clip_val=config.gradient_clip_val if self.model.automatic_optimization else None,
+            accumulate_grad_batches=config.accumulate_grad_batches,
+            val_check_interval=min(config.val_check_interval, 1.0),
+            check_val_every_n_epoch=max(int(config.val_check_interval), 1),
+            num_sanity_val_steps=0,
+            callbacks=self._callbacks(validates),
+            logger=self.logger,
+            deterministic=config.deterministic,
+            enable_progress_bar=self._draws_progress(),
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+
+    def _callbacks(self, validates: bool) -> list[Callback]:
+        config = self.config
+        callbacks: list[Callback] = [EpochSeed(config.random_seed)]
+        if isinstance(self.logger, CurveLogger):
+            callbacks.append(KeptCurves(self.logger))
+        if config.progress_bar and not self._draws_progress():
+            callbacks.append(EpochLines())
+        if validates:
+            callbacks += self._selection()
+        # at the very end of an epoch, when tables are rebuilt and schedules have stepped: a resumed run starts there
+        last = ModelCheckpoint(
+            dirpath=config.checkpoint_dir, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+        )
+        return [*callbacks, last]
+
+    def _selection(self) -> list[Callback]:
+        """What keeps the best weights and stops when they no longer improve."""
+        config = self.config
+        best = ModelCheckpoint(
+            dirpath=config.checkpoint_dir,
+            filename=f"{{epoch}}-{{{config.monitor}:.4f}}",
+            monitor=config.monitor,
+            mode=config.monitor_mode,
+            save_top_k=config.save_top_k,
+        )
+        if config.early_stopping_patience == 0:
+            return [best]
+        stop = EarlyStopping(config.monitor, patience=config.early_stopping_patience, mode=config.monitor_mode)
+        return [best, stop]
+
+    def _draws_progress(self) -> bool:
+        return self.config.progress_bar and sys.stderr.isatty()

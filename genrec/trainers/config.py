@@ -1,0 +1,55 @@
+"""What a trainer is told: typed dataclasses with the defaults that page 000 prints."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+
+def _gpus_at_hand() -> int:
+    return 1 if torch.cuda.is_available() else 0
+
+
+@dataclass
+class TrainingConfig:
+    """How long, how fast, where to.
+
+    Attributes:
+        gpus: how many GPUs; 0 trains on the CPU.
+        val_check_interval: how often an epoch validates, in epochs; above 1 must be whole.
+        early_stopping_patience: validations without gain of `monitor`; 0 never stops early.
+        monitor, monitor_mode: the metric that chooses the best weights, and whether `min` or `max` is best.
+        resume: continue from `checkpoint_dir`/last.ckpt where there is one.
+    """
+
+    max_epochs: int = 100
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    gpus: int = field(default_factory=_gpus_at_hand)
+    precision: int | str = 32
+    num_workers: int = 4
+    gradient_clip_val: float = 1.0
+    accumulate_grad_batches: int = 1
+    val_check_interval: float = 1.0
+    checkpoint_dir: str = "checkpoints"
+    log_dir: str = "logs"
+    experiment_name: str = "experiment"
+    version: str | None = None
+    save_top_k: int = 3
+    early_stopping_patience: int = 10
+    deterministic: bool = True
+    random_seed: int = 42
+    progress_bar: bool = True
+    run_test: bool = True
+    monitor: str = "val_loss"
+    monitor_mode: str = "min"
+    resume: bool = False
+
+
+@dataclass
+class RankingConfig(TrainingConfig):
+    """For models that are chosen by full ranking: the one best state is kept, an interrupted run goes on."""
+
+    monitor: str = "val_ndcg_at_10"
+    monitor_mode: str = "max"
+    save_top_k: int = 1
+    resume: bool = True

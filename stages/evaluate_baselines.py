@@ -1,0 +1,41 @@
+"""Evaluate what every model must beat: popularity, and co-occurrence of items (item KNN)."""
+
+from pathlib import Path
+
+import torch
+
+from genrec.command import run_stage
+from genrec.data.histories import Histories
+from genrec.evaluation.evaluator import Evaluator, write_evaluations
+from genrec.models.baselines import ItemKnn, Popularity
+from genrec.params import Evaluate, Runtime, Trainer, read_section, read_seed
+
+HISTORIES = Path("data/prepared/histories.npz")
+METRICS = Path("reports/evaluate_baselines/metrics.json")
+INTERVALS = Path("reports/evaluate_baselines/intervals.json")
+
+
+@torch.inference_mode()
+def main() -> None:
+    config, trainer = read_section(Evaluate), read_section(Trainer)
+    torch.set_num_threads(trainer.num_threads)
+    evaluator = Evaluator(
+        histories=Histories.load(HISTORIES),
+        ks=config.ks,
+        batch_size=config.batch_size,
+        n_resamples=config.bootstrap_samples,
+        seed=read_seed(),
+        progress_bar=read_section(Runtime).progress_bar,
+    )
+    learned, knn = evaluator.histories.train_part(), config.item_knn
+    popularity = Popularity.fit(learned.items, learned.n_items)
+    item_knn = ItemKnn.fit(learned.items, learned.offsets, learned.n_items, knn.history, knn.window)
+    evaluations = {
+        "popularity": evaluator.of_scores(popularity.scores, max_history=1),
+        "item_knn": evaluator.of_scores(item_knn.scores, max_history=knn.history),
+    }
+    write_evaluations(evaluations, METRICS, INTERVALS)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)

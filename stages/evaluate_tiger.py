@@ -1,0 +1,37 @@
+"""Evaluate TIGER by constrained beam search; count the beams that an unconstrained one would waste."""
+
+from pathlib import Path
+
+import torch
+
+from genrec.command import run_stage
+from genrec.data.histories import Histories
+from genrec.evaluation.evaluator import Evaluator, write_evaluations
+from genrec.models.checkpoint import load_model
+from genrec.models.tiger import Tiger
+from genrec.params import Evaluate, Runtime, Trainer, read_section, read_seed
+
+HISTORIES = Path("data/prepared/histories.npz")
+MODEL = Path("data/models/tiger.ckpt")
+METRICS = Path("reports/evaluate_tiger/metrics.json")
+INTERVALS = Path("reports/evaluate_tiger/intervals.json")
+
+
+@torch.inference_mode()
+def main() -> None:
+    config, trainer = read_section(Evaluate), read_section(Trainer)
+    torch.set_num_threads(trainer.num_threads)
+    evaluator = Evaluator(
+        histories=Histories.load(HISTORIES),
+        ks=config.ks,
+        batch_size=config.batch_size,
+        n_resamples=config.bootstrap_samples,
+        seed=read_seed(),
+        progress_bar=read_section(Runtime).progress_bar,
+    )
+    model = load_model(Tiger, MODEL)
+    write_evaluations({"tiger": evaluator.of_generator(model, config.n_beams)}, METRICS, INTERVALS)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)

@@ -1,0 +1,20 @@
+"""Fetch a data set's own files, unchanged, into data/raw/, with a note of how they are to be read."""
+
+from pathlib import Path
+
+from genrec.command import run_stage
+from genrec.data.fetching import fetch
+from genrec.data.output import replaced
+from genrec.params import FetchData, read_section, read_seed
+
+RAW = Path("data/raw")
+
+
+def main() -> None:
+    config, seed = read_section(FetchData), read_seed()
+    with replaced(RAW) as folder:
+        fetch(config, seed, folder).save(folder)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)

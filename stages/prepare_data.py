@@ -1,0 +1,44 @@
+"""Turn data/raw/ into numbered users, items and histories in order of time."""
+
+from pathlib import Path
+
+from genrec.command import run_stage
+from genrec.data.manifest import Manifest
+from genrec.data.output import replaced, write_metrics, write_parquet
+from genrec.data.preparation import describe, prepare
+from genrec.data.readers import read_interactions, read_items, read_users
+from genrec.params import PrepareData, read_section
+
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")
+METRICS = Path("reports/prepare_data/metrics.json")
+
+
+def main() -> None:
+    config = read_section(PrepareData)
+    manifest = Manifest.load(RAW)
+    interactions = read_interactions(RAW, manifest)
+    item_table = read_items(RAW, manifest, interactions["item_key"])
+    user_table = read_users(RAW, manifest, interactions["user_key"])
+
+    prepared = prepare(
+        interactions,
+        min_user_interactions=config.min_user_interactions,
+        min_item_interactions=config.min_item_interactions,
+        repeats=config.repeats,
+        ties=config.ties,
+    )
+    items, items_without_row = describe(prepared.items, item_table)
+    users, users_without_row = describe(prepared.users, user_table)
+
+    with replaced(PREPARED) as folder:
+        prepared.histories.save(folder / "histories.npz")
+        write_parquet(prepared.interactions, folder / "interactions.parquet")
+        write_parquet(items, folder / "items.parquet")
+        write_parquet(users, folder / "users.parquet")
+    without_row = {"items_without_row": items_without_row, "users_without_row": users_without_row}
+    write_metrics({**prepared.statistics, **without_row}, METRICS)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)

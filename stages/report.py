@@ -1,0 +1,38 @@
+"""Put all evaluations side by side: a page for people, a file for programs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from genrec.command import run_stage
+from genrec.data.output import write_metrics
+from genrec.evaluation.report import merge_results, results_page
+
+STATISTICS = Path("reports/prepare_data/metrics.json")
+BASELINES = Path("reports/evaluate_baselines/metrics.json")
+BASELINES_INTERVALS = Path("reports/evaluate_baselines/intervals.json")
+SASREC = Path("reports/evaluate_sasrec/metrics.json")
+SASREC_INTERVALS = Path("reports/evaluate_sasrec/intervals.json")
+TIGER = Path("reports/evaluate_tiger/metrics.json")
+TIGER_INTERVALS = Path("reports/evaluate_tiger/intervals.json")
+ETEGREC = Path("reports/evaluate_etegrec/metrics.json")
+ETEGREC_INTERVALS = Path("reports/evaluate_etegrec/intervals.json")
+PAGE = Path("reports/results.md")
+RESULTS = Path("reports/results.json")
+
+
+def main() -> None:
+    results = merge_results(
+        metrics=[_read(file) for file in (BASELINES, SASREC, TIGER, ETEGREC)],
+        intervals=[_read(file) for file in (BASELINES_INTERVALS, SASREC_INTERVALS, TIGER_INTERVALS, ETEGREC_INTERVALS)],
+    )
+    PAGE.write_text(results_page(results, _read(STATISTICS)), encoding="utf-8")
+    write_metrics(results, RESULTS)
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)

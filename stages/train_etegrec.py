@@ -1,0 +1,95 @@
+"""Train ETEGRec: tokenizer and recommender in turns, then the recommender alone, with a code table of its own."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from genrec.code_table import save_code_table
+from genrec.command import run_stage
+from genrec.data.batches import training_loader, window_loader
+from genrec.data.histories import Histories
+from genrec.data.output import write_metrics
+from genrec.models.checkpoint import load_model, save_model
+from genrec.models.etegrec import ETEGRec
+from genrec.models.rqvae import RqVae
+from genrec.params import Runtime, Trainer, TrainEtegrec, read_section, read_seed
+from genrec.scratch import scratch
+from genrec.tracking import live_curves
+from genrec.trainers.curves import CurveLogger, write_curves
+from genrec.trainers.etegrec import ETEGRecTrainer, ETEGRecTrainingConfig
+
+HISTORIES = Path("data/prepared/histories.npz")
+EMBEDDINGS = Path("data/item_embeddings.npy")
+TOKENIZER = Path("data/models/rqvae.ckpt")
+MODEL = Path("data/models/etegrec.ckpt")
+CODE_TABLE = Path("data/etegrec_code_table.npy")
+METRICS = Path("reports/train_etegrec/metrics.json")
+CURVES = Path("reports/train_etegrec/history.csv")
+
+
+def main() -> None:
+    config, trainer, runtime, seed = (
+        read_section(TrainEtegrec),
+        read_section(Trainer),
+        read_section(Runtime),
+        read_seed(),
+    )
+    torch.set_num_threads(trainer.num_threads)
+    torch.manual_seed(seed)
+    histories = Histories.load(HISTORIES)
+    tokenizer = load_model(RqVae, TOKENIZER)
+    size = config.generator
+    model = ETEGRec(
+        n_items=histories.n_items,
+        tokenizer=dict(tokenizer.hparams),
+        embedding_dim=size.embedding_dim,
+        num_heads=size.num_heads,
+        head_dim=size.head_dim,
+        attn_dim=size.attn_dim,
+        num_layers=size.num_layers,
+        dropout=size.dropout,
+        max_history=size.max_history,
+        causal=size.encoder == "causal",
+        learning_rate=config.learning_rate,
+        tokenizer_learning_rate=config.tokenizer_learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_steps=config.warmup_steps,
+        sia_weight=config.sia_weight,
+        psa_weight=config.psa_weight,
+        sia_sign=config.sia_sign,
+        alpha=config.alpha,
+        cycle=config.cycle,
+        warmup_epochs=config.warmup_epochs,
+        final_learning_rate=config.final_stage.learning_rate,
+        n_beams=config.n_beams,
+    )
+    model.start_from(tokenizer, torch.from_numpy(np.load(EMBEDDINGS, allow_pickle=False)))
+    logger = CurveLogger(live_curves("train_etegrec"))
+    with scratch("train_etegrec", [config, trainer, seed], [HISTORIES, EMBEDDINGS, TOKENIZER]) as folder:
+        training = ETEGRecTrainingConfig(
+            experiment_name="train_etegrec",
+            max_epochs=config.max_epochs,
+            early_stopping_patience=config.patience,
+            final_max_epochs=config.final_stage.max_epochs,
+            final_early_stopping_patience=config.final_stage.patience,
+            gpus=trainer.gpus,
+            precision=trainer.precision,
+            random_seed=seed,
+            progress_bar=runtime.progress_bar,
+            checkpoint_dir=str(folder),
+        )
+        ETEGRecTrainer(model, training, logger).train(
+            training_loader(
+                histories, size.encoder, size.max_history, config.batch_size, seed, config.windows_per_epoch
+            ),
+            window_loader(histories, "validation", size.max_history, config.batch_size, seed),
+        )
+        save_model(model, MODEL)
+        save_code_table(model.generator.code_table, CODE_TABLE)
+        write_curves(logger.rows, CURVES)
+        write_metrics(logger.summary("val_ndcg_at_10", "max"), METRICS)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)

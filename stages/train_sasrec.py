@@ -1,0 +1,70 @@
+"""Train SASRec on the histories: the strong sequential baseline, and the source of the item embeddings."""
+
+from pathlib import Path
+
+import torch
+
+from genrec.command import run_stage
+from genrec.data.batches import segment_loader, window_loader
+from genrec.data.histories import Histories
+from genrec.data.output import write_metrics
+from genrec.models.checkpoint import save_model
+from genrec.models.sasrec import SASRec
+from genrec.params import Runtime, Trainer, TrainSasrec, read_section, read_seed
+from genrec.scratch import scratch
+from genrec.tracking import live_curves
+from genrec.trainers.base import BaseTrainer
+from genrec.trainers.config import RankingConfig
+from genrec.trainers.curves import CurveLogger, write_curves
+
+HISTORIES = Path("data/prepared/histories.npz")
+MODEL = Path("data/models/sasrec.ckpt")
+METRICS = Path("reports/train_sasrec/metrics.json")
+CURVES = Path("reports/train_sasrec/history.csv")
+
+
+def main() -> None:
+    config, trainer, runtime, seed = (
+        read_section(TrainSasrec),
+        read_section(Trainer),
+        read_section(Runtime),
+        read_seed(),
+    )
+    torch.set_num_threads(trainer.num_threads)
+    torch.manual_seed(seed)
+    histories = Histories.load(HISTORIES)
+    model = SASRec(
+        n_items=histories.n_items,
+        embedding_dim=config.embedding_dim,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        dropout=config.dropout,
+        max_history=config.max_history,
+        loss=config.loss,
+        num_negatives=config.num_negatives,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    logger = CurveLogger(live_curves("train_sasrec"))
+    with scratch("train_sasrec", [config, trainer, seed], [HISTORIES]) as folder:
+        training = RankingConfig(
+            experiment_name="train_sasrec",
+            max_epochs=config.max_epochs,
+            early_stopping_patience=config.patience,
+            gpus=trainer.gpus,
+            precision=trainer.precision,
+            random_seed=seed,
+            progress_bar=runtime.progress_bar,
+            checkpoint_dir=str(folder),
+        )
+        BaseTrainer(model, training, logger).train(
+            segment_loader(histories, config.max_history, config.batch_size, seed),
+            window_loader(histories, "validation", config.max_history, config.batch_size, seed),
+        )
+        save_model(model, MODEL)
+        write_curves(logger.rows, CURVES)
+        write_metrics(logger.summary("val_ndcg_at_10", "max"), METRICS)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)

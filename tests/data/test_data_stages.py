@@ -1,0 +1,110 @@
+"""fetch_data and prepare_data, one after the other, as DVC runs them."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from genrec.data.histories import Histories
+from genrec.params import read_params
+from stages import fetch_data, prepare_data
+
+PROJECT = Path(__file__).parents[2]
+BOTH = "from stages import fetch_data, prepare_data; fetch_data.main(); prepare_data.main()"
+
+
+def configure(folder, **changes):
+    """Put a params.yaml into a folder, changed in fetch_data or in prepare_data."""
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        section = next(name for name in ("fetch_data", "prepare_data") if key in params[name])
+        params[section][key] = value
+    folder.mkdir(exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    read_params.cache_clear()
+    yield tmp_path
+    read_params.cache_clear()
+
+
+@pytest.fixture
+def amazon(tmp_path):
+    """12 users with 6 of 10 items each, all on one day, in Amazon's two files of 2014."""
+    reviews = [
+        {"reviewerID": f"U{user}", "asin": f"B{(user + step) % 10}", "overall": 5.0, "unixReviewTime": 86_400}
+        for user in range(12)
+        for step in range(6)
+    ]
+    items = [{"asin": f"B{item}", "title": f"Thing {item}", "categories": [["Things"]]} for item in range(9)]
+    (tmp_path / "reviews.json.gz").write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in reviews).encode()))
+    (tmp_path / "meta.json.gz").write_bytes(gzip.compress("".join(f"{item!r}\n" for item in items).encode()))
+    return {
+        "name": "amazon-2014",
+        "path": str(tmp_path / "reviews.json.gz"),
+        "items_path": str(tmp_path / "meta.json.gz"),
+        "ties": "hash",
+    }
+
+
+def test_synthetic_data_go_through_both_stages(project):
+    configure(project, name="synthetic")
+    fetch_data.main()
+    prepare_data.main()
+    metrics = json.loads(Path("reports/prepare_data/metrics.json").read_text())
+    histories = Histories.load(Path("data/prepared/histories.npz"))
+    interactions = pd.read_parquet("data/prepared/interactions.parquet")
+    users, items = (pd.read_parquet(f"data/prepared/{name}.parquet") for name in ("users", "items"))
+    assert (metrics["n_users"], metrics["n_items"]) == (len(users), len(items)) == (300, 120)
+    assert metrics["items_without_row"] == 0
+    assert interactions["item_id"].tolist() == histories.items.tolist()
+    assert interactions["user_id"].tolist() == np.repeat(users["user_id"], histories.lengths).tolist()
+    assert items["item_id"].tolist() == list(range(1, 121))
+    assert list(items) == ["item_id", "item_key", "cluster"]
+
+
+def test_amazon_data_go_through_both_stages(project, amazon):
+    configure(project, **amazon)
+    fetch_data.main()
+    prepare_data.main()
+    items = pd.read_parquet("data/prepared/items.parquet")
+    assert items["title"].tolist()[:9] == [f"Thing {item}" for item in range(9)]
+    assert items["title"].isna().tolist() == [False] * 9 + [True]
+    assert items["categories"][0] == '[["Things"]]'
+    metrics = json.loads(Path("reports/prepare_data/metrics.json").read_text())
+    assert (metrics["items_without_row"], metrics["tied_pairs_share"]) == (1, 1.0)
+
+
+def test_two_processes_write_the_same_bytes(project, amazon):
+    outputs = []
+    for salt in ("1", "2"):
+        folder = project / salt
+        configure(folder, **amazon)
+        environment = {**os.environ, "PYTHONHASHSEED": salt}
+        subprocess.run([sys.executable, "-c", BOTH], cwd=folder, env=environment, check=True)
+        outputs.append(
+            {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.*") if file.is_file()}
+        )
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) == 1 + 3 + 4 + 1
+
+
+def test_a_mistake_ends_the_stage_with_one_line_and_no_output(project):
+    configure(project, name="interactions", path="no.csv")
+    command = [sys.executable, "-m", "stages.fetch_data"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: fetch_data.path: no.csv not found; give a file")
+    assert answer.stderr.count("\n") == 1
+    assert not Path("data/raw").exists()

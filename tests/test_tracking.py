@@ -1,0 +1,560 @@
+"""One complete run per state: built from files, found again, completed after a kill, never doubled, never mixed."""
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genrec import tracking
+from genrec.command import run_command
+from genrec.errors import UserError
+from genrec.params import flatten, read_params
+from genrec.tracking import Execution, State, Store, live_curves, publish, record_executed
+from stages import track
+
+PROJECT = Path(__file__).parents[1]
+FIGURES = {"test": {"recall_at_10": 0.25, "protocol": "full ranking"}, "n_users": 300}
+CURVE = [0.1, 0.2, 0.3]
+
+# SQLAlchemy 2.1 about MLflow's own tables.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
+
+
+def lock_text(code_num: int, model_hash: str) -> str:
+    return f"""\
+schema: '2.0'
+stages:
+  prepare_data:
+    cmd: python -m stages.prepare_data
+    outs:
+    - path: data/prepared
+      hash: md5
+      md5: {"d" * 32}.dir
+  train_tiger:
+    cmd: python -m stages.train_tiger
+    params:
+      params.yaml:
+        model.code_num: {code_num}
+    outs:
+    - path: data/tiger
+      hash: md5
+      md5: '{model_hash}'
+    - path: reports/train_tiger/history.csv
+      hash: md5
+      md5: {"e" * 32}
+"""
+
+
+PIPELINE = """\
+stages:
+  prepare_data:
+    cmd: python -m stages.prepare_data
+  train_tiger:
+    cmd: python -m stages.train_tiger
+  track:
+    cmd: python -m stages.track
+    always_changed: true
+"""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A folder as a pipeline leaves it before `track`."""
+
+    folder: Path
+
+    def write(self, code_num: int = 64, curve: Sequence[float] = CURVE, figures: Mapping[str, Any] = FIGURES) -> None:
+        self.set_param("code_num", str(code_num))
+        (self.folder / "dvc.yaml").write_text(PIPELINE)
+        (self.folder / "dvc.lock").write_text(lock_text(code_num, model_hash=f"{code_num:032d}"))
+        reports = {name: self.folder / "reports" / name for name in ("train_tiger", "evaluate_tiger")}
+        for report in reports.values():
+            report.mkdir(parents=True, exist_ok=True)
+        rows = [f"{epoch},{1 / epoch:.6g},{value:.6g}" for epoch, value in enumerate(curve, start=1)]
+        # an epoch that was not validated
+        rows.append(f"{len(curve) + 1},0.5,")
+        header = "epoch,train_loss,val_ndcg_at_10"
+        (reports["train_tiger"] / "history.csv").write_text("\n".join([header, *rows]) + "\n")
+        (reports["evaluate_tiger"] / "metrics.json").write_text(json.dumps(figures))
+        (self.folder / "reports" / "results.md").write_text("| model | recall_at_10 |\n")
+
+    def set_param(self, key: str, value: str) -> None:
+        file = self.folder / "params.yaml"
+        file.write_text(re.sub(rf"\b{key}: .*", f"{key}: {value}", file.read_text()))
+        read_params.cache_clear()
+
+    @property
+    def client(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def runs(self) -> list[Any]:
+        """All that the UI shows, the oldest first."""
+        experiment = self.client.get_experiment_by_name("genrec")
+        order = ["attributes.start_time ASC"]
+        return list(self.client.search_runs([experiment.experiment_id], order_by=order)) if experiment else []
+
+    def run(self) -> Any:
+        (only,) = self.runs()
+        return only
+
+    def points(self, run: Any, name: str) -> list[tuple[int, float]]:
+        return sorted((point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, name))
+
+    def state(self) -> State:
+        return State.read(self.folder, read_params())
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database without runs: making one takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def bare_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """A pipeline whose store does not exist yet."""
+    for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_", "GENREC_"))]:
+        monkeypatch.delenv(name)
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        monkeypatch.setenv(name, "true")
+    # no retries: these servers never come up
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    shutil.copy(PROJECT / "params.yaml", folder)
+    pipeline = Pipeline(folder)
+    pipeline.write()
+    return pipeline
+
+
+@pytest.fixture
+def pipeline(bare_pipeline: Pipeline, empty_database: Path) -> Pipeline:
+    shutil.copy(empty_database, bare_pipeline.folder)
+    return bare_pipeline
+
+
+def start_python(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    command, environment = [sys.executable, *arguments], {**os.environ, "PYTHONPATH": str(PROJECT)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def git(*arguments: str) -> str:
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e@x", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class TestPublishedRun:
+    def test_is_finished_and_holds_all_parameters(self, pipeline: Pipeline) -> None:
+        publish()
+        run = pipeline.run()
+        assert run.info.status == "FINISHED"
+        assert run.data.params == {name: str(value) for name, value in flatten(read_params()).items()}
+
+    def test_holds_the_figures_under_the_names_of_their_stages(self, pipeline: Pipeline) -> None:
+        publish()
+        metrics = pipeline.run().data.metrics
+        assert metrics["evaluate_tiger/test/recall_at_10"] == 0.25
+        assert metrics["evaluate_tiger/n_users"] == 300
+        assert "evaluate_tiger/test/protocol" not in metrics
+
+    def test_holds_the_curves_by_epoch_without_the_blank_cells(self, pipeline: Pipeline) -> None:
+        publish()
+        run = pipeline.run()
+        assert pipeline.points(run, "train_tiger/val_ndcg_at_10") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+        assert [epoch for epoch, _ in pipeline.points(run, "train_tiger/train_loss")] == [1, 2, 3, 4]
+
+    def test_does_not_hide_a_figure_behind_the_last_epoch_of_a_curve_of_the_same_name(self, pipeline: Pipeline) -> None:
+        figures = pipeline.folder / "reports" / "train_tiger" / "metrics.json"
+        figures.write_text(json.dumps({"val_ndcg_at_10": 0.9, "best_epoch": 3}))
+        publish()
+        metrics = pipeline.run().data.metrics
+        assert metrics["train_tiger/val_ndcg_at_10"] == 0.3
+        assert metrics["train_tiger/final/val_ndcg_at_10"] == 0.9
+        assert metrics["train_tiger/best_epoch"] == 3
+
+    def test_holds_the_files_that_rebuild_the_state(self, pipeline: Pipeline, tmp_path: Path) -> None:
+        publish()
+        pipeline.client.download_artifacts(pipeline.run().info.run_id, "", str(tmp_path))
+        for name in ("params.yaml", "dvc.yaml", "dvc.lock", "reports/train_tiger/history.csv", "reports/results.md"):
+            assert (tmp_path / name).read_bytes() == (pipeline.folder / name).read_bytes()
+        assert "mlflow==" in (tmp_path / "pip-freeze.txt").read_text()
+
+    def test_names_data_set_and_models_by_their_hashes(self, pipeline: Pipeline) -> None:
+        publish()
+        run = pipeline.run()
+        (data,) = run.inputs.dataset_inputs
+        assert (data.dataset.name, data.dataset.digest) == ("ml-100k", "d" * 32 + ".dir")
+        assert run.data.tags["model.train_tiger.dvc_md5"] == f"{64:032d}  data/tiger"
+
+    def test_says_which_commit_it_comes_from_and_how_to_return_to_it(self, pipeline: Pipeline) -> None:
+        git("init", "--quiet")
+        git("add", "params.yaml", "dvc.yaml", "dvc.lock", "reports")
+        git("commit", "--quiet", "--message", "state")
+        commit = git("rev-parse", "HEAD")
+        publication = publish()
+        tags = pipeline.run().data.tags
+        assert (tags["git.commit"], tags["git.dirty"]) == (commit, "false")
+        assert f"git checkout {commit}\ndvc checkout" in tags["mlflow.note.content"]
+        assert publication is not None
+        assert publication.run_name == f"{commit[:7]}-{pipeline.state().fingerprint[:7]}"
+
+    def test_is_not_said_to_stand_in_a_commit_without_its_lock(self, pipeline: Pipeline) -> None:
+        # the first run of a new project: nothing tracked has changed, and yet the commit has no dvc.lock
+        git("init", "--quiet")
+        git("add", "params.yaml", "dvc.yaml")
+        git("commit", "--quiet", "--message", "code")
+        publish()
+        tags = pipeline.run().data.tags
+        assert tags["git.dirty"] == "true"
+        assert "mlflow artifacts download" in tags["mlflow.note.content"]
+
+    def test_of_an_uncommitted_state_leads_back_through_its_artifacts(self, pipeline: Pipeline) -> None:
+        publish()
+        run = pipeline.run()
+        assert f"mlflow artifacts download --run-id {run.info.run_id}" in run.data.tags["mlflow.note.content"]
+
+    def test_carries_the_experiment(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DVC_EXP_NAME", "wide+deep")
+        monkeypatch.setenv("DVC_EXP_BASELINE_REV", "b" * 40)
+        publish()
+        run = pipeline.run()
+        assert run.info.run_name == run.data.tags["dvc.exp_name"] == "wide+deep"
+        assert run.data.tags["dvc.baseline_rev"] == run.data.tags["dvc.exp.wide_deep"] == "b" * 40
+        assert "dvc exp apply wide+deep" in run.data.tags["mlflow.note.content"]
+
+    def test_tells_executed_stages_from_cached_ones(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DVC_STAGE", "train_tiger")
+        record_executed(12.5)
+        publish()
+        run = pipeline.run()
+        assert run.data.metrics["pipeline/train_tiger_seconds"] == 12.5
+        assert run.data.tags["pipeline.executed"] == "train_tiger"
+        assert run.data.tags["pipeline.cached"] == "prepare_data"
+        assert Execution.current().executed() == {}
+
+    def test_knows_nothing_of_the_environment(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter-two")
+        publish()
+        stored = [file for file in pipeline.folder.rglob("*") if file.is_file()]
+        assert not [file for file in stored if b"hunter-two" in file.read_bytes()]
+
+
+class TestStateIsPublishedOnce:
+    def test_again_gives_the_same_run(self, pipeline: Pipeline) -> None:
+        first, second = publish(), publish()
+        assert first is not None
+        assert second is not None
+        assert (first.outcome, second.outcome) == ("created", "already published")
+        assert first.run_id == second.run_id == pipeline.run().info.run_id
+
+    def test_again_does_not_import_mlflow(self, pipeline: Pipeline) -> None:
+        publish()
+        script = "import sys; from stages import track; track.main(); sys.exit('mlflow' in sys.modules)"
+        process = start_python(pipeline.folder, "-c", script)
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert "already published" in output
+
+    def test_there_and_back_gives_two_runs(self, pipeline: Pipeline) -> None:
+        for code_num in (64, 128, 64):
+            pipeline.write(code_num=code_num)
+            publish()
+        assert [run.data.params["model.code_num"] for run in pipeline.runs()] == ["64", "128"]
+
+    def test_another_experiment_with_the_same_state_only_adds_its_name(
+        self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish()
+        monkeypatch.setenv("DVC_EXP_NAME", "twin")
+        publish()
+        assert "dvc.exp.twin" in pipeline.run().data.tags
+
+    def test_a_half_filled_run_is_completed(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        def break_off(*_: object) -> None:
+            raise RuntimeError("killed")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(tracking, "_log_files", break_off)
+            with pytest.raises(RuntimeError, match="killed"):
+                publish()
+        failed = pipeline.run()
+        assert failed.info.status == "FAILED"
+        # a param outside of the fingerprint may differ by then, and MLflow forbids to change one
+        pipeline.set_param("progress_bar", "false")
+        publication = publish()
+        assert publication is not None
+        assert publication.outcome == "completed"
+        completed = pipeline.run()
+        assert (completed.info.run_id, completed.info.status) == (failed.info.run_id, "FINISHED")
+        assert len(pipeline.points(completed, "train_tiger/val_ndcg_at_10")) == len(CURVE)
+
+    @pytest.mark.slow
+    def test_a_deleted_store_comes_back_complete(self, pipeline: Pipeline) -> None:
+        for _ in range(2):
+            (pipeline.folder / "mlflow.db").unlink()
+            process = start_python(pipeline.folder, "-m", "stages.track")
+            output, errors = process.communicate()
+            assert "created" in output, errors
+        run = pipeline.run()
+        assert run.info.status == "FINISHED"
+        assert len(pipeline.points(run, "train_tiger/val_ndcg_at_10")) == len(CURVE)
+
+    @pytest.mark.slow
+    def test_four_processes_share_a_store_that_does_not_exist_yet(
+        self, bare_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # without the lock, three of four crash in the migrations
+        folders = [bare_pipeline.folder / str(code_num) for code_num in (32, 64, 128, 256)]
+        monkeypatch.setenv("DVC_ROOT", str(bare_pipeline.folder))
+        for folder in folders:
+            folder.mkdir()
+            shutil.copy(PROJECT / "params.yaml", folder)
+            Pipeline(folder).write(code_num=int(folder.name))
+        processes = [start_python(folder, "-m", "stages.track") for folder in folders]
+        errors = [process.communicate()[1] for process in processes]
+        assert [process.returncode for process in processes] == [0] * 4, errors
+        assert sorted(int(run.data.params["model.code_num"]) for run in bare_pipeline.runs()) == [32, 64, 128, 256]
+        assert {run.info.status for run in bare_pipeline.runs()} == {"FINISHED"}
+
+
+class TestFingerprint:
+    def test_ignores_what_can_not_change_a_result(self, pipeline: Pipeline) -> None:
+        before = pipeline.state().fingerprint
+        pipeline.set_param("progress_bar", "false")
+        pipeline.set_param("experiment", "elsewhere")
+        assert pipeline.state().fingerprint == before
+
+    @pytest.mark.parametrize("change", [{"code_num": 65}, {"curve": [0.1]}, {"figures": {"recall_at_10": 0.26}}])
+    def test_changes_with_params_outputs_and_reports(self, pipeline: Pipeline, change: dict[str, Any]) -> None:
+        before = pipeline.state().fingerprint
+        pipeline.write(**change)
+        assert pipeline.state().fingerprint != before
+
+    def test_ignores_stages_that_dvc_yaml_has_lost(self, pipeline: Pipeline) -> None:
+        # DVC never removes them from dvc.lock: a renamed stage would stand in every later state
+        before = pipeline.state().fingerprint
+        with (pipeline.folder / "dvc.lock").open("a") as lock:
+            lock.write("  train_gru:\n    params: {params.yaml: {gru.dim: 8}}\n    outs: [{path: gru, md5: f}]\n")
+        assert pipeline.state().fingerprint == before
+
+    def test_refuses_params_that_were_edited_while_the_pipeline_ran(self, pipeline: Pipeline) -> None:
+        pipeline.set_param("code_num", "128")
+        with pytest.raises(UserError, match=r"stage train_tiger ran \(model.code_num was 64, is 128\)"):
+            publish()
+
+    def test_knows_a_number_in_both_its_spellings(self, pipeline: Pipeline) -> None:
+        # DVC reads 1e-3 as a number and locks 0.001, pyyaml reads it as text: this refused to publish
+        lock = pipeline.folder / "dvc.lock"
+        lock.write_text(lock.read_text().replace("model.code_num: 64", "train_sasrec.learning_rate: 0.001"))
+        pipeline.set_param("learning_rate", "1e-3")
+        publish()
+
+    def test_needs_a_pipeline_that_ran(self, pipeline: Pipeline) -> None:
+        (pipeline.folder / "dvc.lock").unlink()
+        with pytest.raises(UserError, match="dvc.lock not found; run `dvc repro`"):
+            publish()
+
+
+class TestLiveCurves:
+    def test_appear_while_training(self, pipeline: Pipeline) -> None:
+        live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
+        run = pipeline.run()
+        assert run.info.status == "RUNNING"
+        assert run.data.params["model.code_num"] == "64"
+        assert pipeline.points(run, "train_tiger/val_ndcg_at_10") == [(1, 0.1)]
+
+    def test_of_all_stages_share_the_run_that_is_published(self, pipeline: Pipeline) -> None:
+        live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
+        live_curves("train_tiger")(2, {"val_ndcg_at_10": 0.2 + 1e-9})  # history.csv is rounded
+        live = pipeline.run()
+        publication = publish()
+        run = pipeline.run()
+        assert publication is not None
+        assert publication.outcome == "completed"
+        assert (run.info.run_id, run.info.status) == (live.info.run_id, "FINISHED")
+        assert [epoch for epoch, _ in pipeline.points(run, "train_tiger/val_ndcg_at_10")] == [1, 2, 3]
+        assert not [tag for tag in run.data.tags if tag.startswith(tracking.LIVE)]
+
+    def test_that_a_kill_left_wrong_are_replaced_by_those_of_the_files(self, pipeline: Pipeline) -> None:
+        live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.9})
+        publish()
+        run = pipeline.run()
+        assert run.info.status == "FINISHED"
+        assert pipeline.points(run, "train_tiger/val_ndcg_at_10") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+    def test_of_a_published_state_vanish_when_it_is_forced_again(self, pipeline: Pipeline) -> None:
+        first = publish()
+        assert first is not None
+        live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
+        assert len(pipeline.runs()) == 2
+        again = publish()
+        assert again is not None
+        assert again.outcome == "already published"
+        assert (pipeline.run().info.run_id, pipeline.run().info.status) == (first.run_id, "FINISHED")
+
+    def test_of_other_parameters_end_as_killed(self, pipeline: Pipeline) -> None:
+        live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
+        pipeline.write(code_num=128)
+        live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
+        publish()
+        states = [(run.data.params["model.code_num"], run.info.status) for run in pipeline.runs()]
+        assert states == [("64", "KILLED"), ("128", "FINISHED")]
+
+    def test_of_two_experiments_do_not_mix(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("one", "two"):
+            monkeypatch.setenv("DVC_EXP_NAME", name)
+            live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
+        one, two = pipeline.runs()
+        publish()
+        statuses = {run.info.run_id: run.info.status for run in pipeline.runs()}
+        assert statuses == {one.info.run_id: "RUNNING", two.info.run_id: "FINISHED"}
+
+    def test_of_an_experiment_whose_dvc_has_died_do_not_run_for_ever(
+        self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ended = start_python(pipeline.folder, "-c", "pass")
+        ended.communicate()
+        with monkeypatch.context() as dead:
+            dead.setenv("DVC_EXP_NAME", "out-of-memory")
+            dead.setattr(os, "getppid", lambda: ended.pid)
+            live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
+        publish()
+        assert [run.info.status for run in pipeline.runs()] == ["KILLED", "FINISHED"]
+
+    def test_keep_a_metric_that_is_not_a_number(self, pipeline: Pipeline) -> None:
+        pipeline.write(curve=[0.1, math.nan])
+        live_curves("train_tiger")(2, {"val_ndcg_at_10": math.nan})
+        live = pipeline.run()
+        publish()
+        assert pipeline.run().info.run_id == live.info.run_id
+
+    def test_never_stop_a_training(
+        self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:9")
+        listener = live_curves("train_tiger")
+        for epoch in (1, 2):
+            listener(epoch, {"val_ndcg_at_10": 0.1})
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(
+            "warning: no more live curves of train_tiger, the training goes on; MLflow at http://127"
+        )
+        assert "secret" not in line
+
+
+class TestStore:
+    def test_that_does_not_answer_fails_the_stage_with_one_line(
+        self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:9")
+        monkeypatch.setenv("DVC_STAGE", "train_tiger")
+        record_executed(1)
+        with pytest.raises(SystemExit) as end:
+            run_command(track.main)
+        message = str(end.value)
+        assert message.startswith("error: MLflow at http://127.0.0.1:9 failed: ")
+        assert "secret" not in message
+        assert "\n" not in message
+        assert Execution.current().executed(), "the next repro publishes the durations"
+
+    def test_that_is_not_a_database_is_refused_at_once(self, pipeline: Pipeline) -> None:
+        (pipeline.folder / "mlflow.db").write_text("mistaken for a database")
+        with pytest.raises(UserError, match="mlflow.db failed: the file is not a database"):
+            publish()
+
+    def test_that_is_locked_is_tried_again(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        from sqlalchemy.exc import OperationalError
+
+        answers = iter([OperationalError("SELECT 1", {}, Exception("database is locked"))] * 2)
+        publish_once = tracking._publish
+
+        def busy_twice(*arguments: Any) -> tracking.Publication:
+            for trouble in answers:
+                raise trouble
+            return publish_once(*arguments)
+
+        monkeypatch.setattr(tracking, "_publish", busy_twice)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+        publish()
+        assert pipeline.run().info.status == "FINISHED"
+
+    def test_of_a_temporary_folder_is_the_projects(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        # `dvc exp run --queue` works in a folder that it deletes afterwards
+        folder = pipeline.folder / "tmp"
+        folder.mkdir()
+        for name in ("params.yaml", "dvc.yaml", "dvc.lock"):
+            shutil.move(pipeline.folder / name, folder)
+        shutil.move(pipeline.folder / "reports", folder)
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DVC_ROOT", str(pipeline.folder))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        publish()
+        assert pipeline.run().info.status == "FINISHED"
+        assert not [file for file in folder.iterdir() if file.name.startswith("ml")]
+        assert [file.name for file in (pipeline.folder / "mlartifacts").iterdir()] == [pipeline.run().info.run_id]
+
+    @pytest.mark.parametrize(
+        ("uri", "expected"),
+        [
+            ("", "sqlite:////project/mlflow.db"),
+            ("sqlite:///runs/all.db", "sqlite:////project/runs/all.db"),
+            ("sqlite:////shared/all.db", "sqlite:////shared/all.db"),
+            ("http://ann:secret@host:5000", "http://host:5000"),
+            ("postgresql://ann:secret@host/runs?password=secret", "postgresql://host/runs"),
+        ],
+    )
+    def test_is_shown_by_its_absolute_address_without_credentials(
+        self, monkeypatch: pytest.MonkeyPatch, uri: str, expected: str
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert Store.find(Path("/project")).shown == expected
+
+    def test_of_files_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
+        with pytest.raises(UserError, match="must be a server or a database"):
+            Store.find(Path("/project"))
+
+    def test_whose_experiment_was_deleted_says_so(self, pipeline: Pipeline) -> None:
+        publish()
+        pipeline.client.delete_experiment(pipeline.run().info.experiment_id)
+        with pytest.raises(UserError, match="experiment 'genrec' of .* is deleted"):
+            publish()
+
+
+class TestTrackingOff:
+    @pytest.fixture(params=["environment", "params"])
+    def _off(self, request: pytest.FixtureRequest, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        if request.param == "environment":
+            monkeypatch.setenv("GENREC_TRACKING", "off")
+        else:
+            pipeline.set_param("enabled", "false")
+
+    @pytest.mark.usefixtures("_off")
+    def test_publishes_nothing_and_says_so(self, pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+        live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
+        track.main()
+        assert capsys.readouterr().out == "tracking is off: no run published\n"
+        assert pipeline.runs() == []
+
+
+def test_a_stage_outside_of_dvc_is_not_recorded(pipeline: Pipeline) -> None:
+    record_executed(1)
+    assert Execution.current().executed() == {}
