@@ -13,7 +13,7 @@ import difflib
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
@@ -36,7 +36,14 @@ Weight = Annotated[float, Field(ge=0)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Sizes = tuple[Positive, ...]
 
-_section = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+Section = TypeVar("Section")
+
+
+@dataclass_transform(frozen_default=True)
+def _section(section: type[Section]) -> type[Section]:
+    decorate: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+    decorated: type[Section] = decorate(section)
+    return decorated
 
 
 @_section
@@ -265,9 +272,6 @@ class Params:
     track: Track
     trainer: Trainer
     runtime: Runtime
-
-
-Section = TypeVar("Section")
 
 
 def read_seed(path: Path = PARAMS_FILE) -> int:

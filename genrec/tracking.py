@@ -322,15 +322,15 @@ def _log(
     """Log as much at once as MLflow takes; a point's time is `start` and as many milliseconds as its step."""
     from mlflow.entities import Metric, Param, RunTag
 
-    entities = {
+    entities: dict[str, list[Any]] = {
         "tags": [RunTag(name, value) for name, value in tags.items()],
         "params": [Param(name, str(value)) for name, value in params.items()],
         "metrics": [Metric(name, value, start + step, step) for (name, step), value in points.items()],
     }
-    for kind, all_of_it in entities.items():
-        for first in range(0, len(all_of_it), MLFLOW_MAX_BATCH[kind]):
-            some: Any = {kind: all_of_it[first : first + MLFLOW_MAX_BATCH[kind]]}
-            client.log_batch(run_id, **some)
+    for kind, size in MLFLOW_MAX_BATCH.items():
+        for first in range(0, len(entities[kind]), size):
+            batch: Any = {kind: entities[kind][first : first + size]}
+            client.log_batch(run_id, **batch)
 
 
 def _log_files(client: "MlflowClient", run_id: str, state: State) -> None:

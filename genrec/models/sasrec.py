@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genrec.modules.dropout import Dropout
 from genrec.modules.losses import full_softmax_loss, sampled_softmax_loss
 from genrec.modules.ranks import discounted_gain, ranks_from_scores
 
@@ -26,7 +27,7 @@ class CausalBlock(nn.Module):
         self.output = nn.Linear(dim, dim)
         self.feed_forward_norm = nn.LayerNorm(dim)
         self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (
@@ -68,7 +69,7 @@ class SASRec(pl.LightningModule):
         blocks = nn.ModuleList(CausalBlock(embedding_dim, num_heads, dropout) for _ in range(num_layers))
         self.blocks: Sequence[CausalBlock] = blocks  # type: ignore[assignment]
         self.norm = nn.LayerNorm(embedding_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from genrec.modules.dropout import Dropout
 from genrec.modules.t5 import DecoderBlock, EncoderBlock, RelativePositionBias, attend, merge_heads
 
 
@@ -50,7 +51,7 @@ class SemanticIdGenerator(nn.Module):
         decoder = nn.ModuleList(DecoderBlock(*sizes) for _ in range(num_layers))
         self.decoder: Sequence[DecoderBlock] = decoder  # type: ignore[assignment]
         self.decoder_norm = nn.RMSNorm(embedding_dim, eps=1e-6)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

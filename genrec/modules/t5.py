@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genrec.modules.dropout import Dropout
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
     """softmax(query key^T + bias) value, without T5's scaling and without dropout of the probabilities.
@@ -114,7 +116,7 @@ class FeedForward(nn.Sequential):
         super().__init__(
             nn.Linear(dim, inner_dim, bias=False),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(inner_dim, dim, bias=False),
         )
 
@@ -126,7 +128,7 @@ class EncoderBlock(nn.Module):
         self.attention = SelfAttention(dim, num_heads, head_dim)
         self.feed_forward_norm = nn.RMSNorm(dim, eps=1e-6)
         self.feed_forward = FeedForward(dim, inner_dim, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), bias))
@@ -142,7 +144,7 @@ class DecoderBlock(nn.Module):
         self.cross_attention = CrossAttention(dim, num_heads, head_dim)
         self.feed_forward_norm = nn.RMSNorm(dim, eps=1e-6)
         self.feed_forward = FeedForward(dim, inner_dim, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, bias: Tensor, memory: tuple[Tensor, Tensor], memory_bias: Tensor | None) -> Tensor:
         """(b, n, l, dim) to the same: n targets a user, whose l positions see each other, and all see the memory."""

@@ -16,6 +16,12 @@ from genrec.trainers.callbacks import EpochLines, EpochSeed, KeptCurves
 from genrec.trainers.config import TrainingConfig
 from genrec.trainers.curves import CurveLogger
 
+HARMLESS_WARNINGS = (
+    ".*does not have many workers.*",  # batches are built by whole-array indexing: workers would only copy them
+    ".*exists and is not empty.*",  # the checkpoints of the run that is resumed
+    ".*LeafSpec.*",  # Lightning's own use of a deprecated torch function
+)
+
 
 class BaseTrainer:
     """Trains a LightningModule as a config says; afterwards the model has its best weights."""
@@ -43,10 +49,10 @@ class BaseTrainer:
             sys.stderr.write(f"resuming {self.config.experiment_name} after epoch {last['epoch'] + 1}\n")
         if last is None or not self._is_finished(last):
             path = None if last is None else str(self._last_file)
+            self.model.train()
             with warnings.catch_warnings():
-                # batches are built by whole-array indexing in this process: workers would only copy them
-                warnings.filterwarnings("ignore", ".*does not have many workers.*")
-                warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+                for harmless in HARMLESS_WARNINGS:
+                    warnings.filterwarnings("ignore", harmless)
                 self.trainer.fit(self.model, train_dataloader, val_dataloader, ckpt_path=path, weights_only=True)
         if val_dataloader is not None:
             self._restore_best()
@@ -91,7 +97,8 @@ class BaseTrainer:
             # a model that steps its optimizers itself also clips for itself
             gradient_clip_val=config.gradient_clip_val if self.model.automatic_optimization else None,
             accumulate_grad_batches=config.accumulate_grad_batches,
-            val_check_interval=min(config.val_check_interval, 1.0),
+            # a float: Lightning takes a whole number for batches
+            val_check_interval=min(float(config.val_check_interval), 1.0),
             check_val_every_n_epoch=max(int(config.val_check_interval), 1),
             num_sanity_val_steps=0,
             callbacks=self._callbacks(validates),
@@ -99,6 +106,7 @@ class BaseTrainer:
             deterministic=config.deterministic,
             enable_progress_bar=self._draws_progress(),
             enable_model_summary=False,
+            log_every_n_steps=1,  # metrics are logged by epoch; more than an epoch's steps would only warn
             use_distributed_sampler=False,
         )
 
@@ -107,8 +115,8 @@ class BaseTrainer:
         callbacks: list[Callback] = [EpochSeed(config.random_seed)]
         if isinstance(self.logger, CurveLogger):
             callbacks.append(KeptCurves(self.logger))
-        if config.progress_bar and not self._draws_progress():
-            callbacks.append(EpochLines())
+            if config.progress_bar and not self._draws_progress():
+                callbacks.append(EpochLines(self.logger))
         if validates:
             callbacks += self._selection()
         # at the very end of an epoch, when tables are rebuilt and schedules have stepped: a resumed run starts there

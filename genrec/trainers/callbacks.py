@@ -25,12 +25,26 @@ class EpochSeed(Callback):
 
 
 class EpochLines(Callback):
-    """One line an epoch on stderr, where no progress bar can be drawn."""
+    """About twenty lines a run on stderr, where no progress bar can be drawn."""
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in sorted(values.items()))
-        sys.stderr.write(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}\n")
+    def __init__(self, curves: CurveLogger) -> None:
+        self.curves = curves
+        self.shown = -1
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # an epoch's own metrics reach the logger after all hooks of its end
+        self._show(trainer, every=max((trainer.max_epochs or 0) // 20, 1))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._show(trainer, every=1)
+
+    def _show(self, trainer: pl.Trainer, every: int) -> None:
+        last = max(self.curves.rows, default=-1)
+        if last <= self.shown or (last + 1 - self.curves.first_epoch) % every:
+            return
+        self.shown = last
+        values = "  ".join(f"{name} {value:.4g}" for name, value in sorted(self.curves.rows[last].items()))
+        sys.stderr.write(f"epoch {last + 1 - self.curves.first_epoch}/{trainer.max_epochs}  {values}\n")
 
 
 class KeptCurves(Callback):

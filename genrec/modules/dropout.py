@@ -1,0 +1,35 @@
+"""Dropout whose random numbers cost a fifth on a CPU: one draw of 64 bits decides eight elements."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Dropout(nn.Module):
+    """Zeroes each element independently with probability p, a multiple of 1/256 on a CPU, and rescales the others.
+
+    torch draws one number an element, on one thread; that is a quarter of a small transformer's training step.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {p}")
+        self.p = p
+        self.threshold = round(p * 256)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.threshold == 0:
+            return x
+        if x.is_cuda:
+            return F.dropout(x, self.p)
+        return x * self.mask(x)
+
+    def mask(self, x: Tensor) -> Tensor:
+        """0 with probability threshold / 256, else the factor that keeps the mean; of x's shape and dtype."""
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
+        return kept.to(x.dtype).mul_(256 / (256 - self.threshold))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

@@ -1,0 +1,53 @@
+"""Fixtures of more than one test file."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_pipeline import PROJECT, Pipeline
+
+from genrec.params import read_params
+
+
+@pytest.fixture(autouse=True)
+def _params_are_read_anew() -> Iterator[None]:
+    """A process reads params.yaml once; each test has its own."""
+    read_params.cache_clear()
+    yield
+    read_params.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database without runs: making one takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def bare_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """A pipeline whose store does not exist yet."""
+    for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_", "GENREC_"))]:
+        monkeypatch.delenv(name)
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        monkeypatch.setenv(name, "true")
+    # no retries: these servers never come up
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    shutil.copy(PROJECT / "params.yaml", folder)
+    pipeline = Pipeline(folder)
+    pipeline.write()
+    return pipeline
+
+
+@pytest.fixture
+def pipeline(bare_pipeline: Pipeline, empty_database: Path) -> Pipeline:
+    shutil.copy(empty_database, bare_pipeline.folder)
+    return bare_pipeline

@@ -1,0 +1,151 @@
+"""SASRec: what a state knows, where padding may stand, its two losses, and that it learns."""
+
+import pytest
+import torch
+
+from genrec.models.sasrec import SASRec
+from genrec.modules.losses import full_softmax_loss, sampled_softmax_loss
+
+
+@pytest.fixture
+def model():
+    """Weights so large that every item and position matters, in float64."""
+    torch.manual_seed(0)
+    model = SASRec(n_items=9, embedding_dim=8, num_layers=2, num_heads=2, max_history=12).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    model.item_embedding.weight.data[0] = 0
+    return model
+
+
+def test_changing_the_last_item_changes_the_user_vector(model):
+    first, second = model.user_vectors(torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]]))
+    assert (first - second).abs().max() > 1e-2
+
+
+def test_changing_the_first_item_changes_the_user_vector(model):
+    first, second = model.user_vectors(torch.tensor([[1, 2, 3, 4], [6, 2, 3, 4]]))
+    assert (first - second).abs().max() > 1e-4
+
+
+def test_changing_a_later_item_leaves_earlier_states_alone(model):
+    before, after = model(torch.tensor([[1, 2, 3, 4]])), model(torch.tensor([[1, 2, 7, 4]]))
+    torch.testing.assert_close(before[:, :2], after[:, :2], atol=0, rtol=0)
+    assert ((before - after)[:, 2:].abs().amax(-1) > 1e-4).all()
+
+
+def test_left_padded_and_right_padded_histories_give_equal_vectors(model):
+    vectors = model.user_vectors(torch.tensor([[3, 1, 2, 0, 0], [0, 0, 3, 1, 2], [0, 3, 1, 2, 0]]))
+    torch.testing.assert_close(vectors[1], vectors[0])
+    torch.testing.assert_close(vectors[2], vectors[0])
+
+
+def test_vectors_do_not_depend_on_how_far_the_batch_is_padded(model):
+    alone = model.user_vectors(torch.tensor([[3, 1, 2]]))
+    torch.testing.assert_close(model.user_vectors(torch.tensor([[3, 1, 2] + [0] * 9])), alone)
+
+
+def test_the_user_vector_is_the_state_after_the_last_item(model):
+    history = torch.tensor([[3, 1, 2, 0], [5, 0, 0, 0], [0, 0, 7, 8]])
+    states = model(history)
+    expected = torch.stack([states[0, 2], states[1, 0], states[2, 3]])
+    assert torch.equal(model.user_vectors(history), expected)
+
+
+def test_a_state_equals_the_user_vector_of_its_prefix(model):
+    states = model(torch.tensor([[3, 1, 2, 9]]))[0]
+    prefixes = torch.tensor([[3, 0, 0, 0], [3, 1, 0, 0], [3, 1, 2, 0], [3, 1, 2, 9]])
+    torch.testing.assert_close(states, model.user_vectors(prefixes))
+
+
+def test_states_of_padding_are_zero(model):
+    assert (model(torch.tensor([[0, 3, 1, 0]]))[0, [0, 3]] == 0).all()
+
+
+def test_a_history_of_padding_alone_gives_finite_scores(model):
+    scores = model.scores(torch.tensor([[0, 0, 0], [1, 2, 3]]))
+    assert scores[:, 1:].isfinite().all()
+
+
+def test_the_order_of_items_matters(model):
+    first, second = model.user_vectors(torch.tensor([[1, 2, 3], [2, 1, 3]]))
+    assert (first - second).abs().max() > 1e-4
+
+
+def test_scores_are_products_with_the_item_table_and_padding_has_none(model):
+    history = torch.tensor([[4, 5, 6]])
+    expected = model.item_embedding.weight[1:] @ model.user_vectors(history)[0]
+    scores = model.scores(history)[0]
+    torch.testing.assert_close(scores[1:], expected)
+    assert scores[0] == -torch.inf
+
+
+def test_a_loss_counts_known_targets_only(model):
+    model.log = lambda *arguments, **options: None
+    history, target = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([[2, 3, 0], [5, 6, 0]])
+    states = model(history)
+    expected = full_softmax_loss(
+        torch.stack([states[0, 0], states[0, 1], states[1, 0], states[1, 1]]),
+        torch.tensor([2, 3, 5, 6]),
+        model.item_embedding.weight,
+    )
+    torch.testing.assert_close(model.training_step({"history": history, "target": target}, 0), expected)
+
+
+def test_the_full_softmax_loss_equals_the_sampled_one_with_all_other_items_as_negatives(model):
+    states = model(torch.tensor([[1, 2, 3]]))[0]
+    targets, items = torch.tensor([2, 3, 9]), model.item_embedding.weight
+    sampled = [
+        sampled_softmax_loss(
+            states[i : i + 1],
+            targets[i : i + 1],
+            items,
+            torch.tensor([item for item in range(1, 10) if item != targets[i]]),
+        )
+        for i in range(3)
+    ]
+    torch.testing.assert_close(torch.stack(sampled).mean(), full_softmax_loss(states, targets, items))
+
+
+def test_the_item_table_keeps_its_zero_row_under_training():
+    torch.manual_seed(0)
+    model = SASRec(n_items=5, embedding_dim=8, num_layers=1, num_heads=1, max_history=4, weight_decay=0.1)
+    model.log = lambda *arguments, **options: None
+    optimizer = model.configure_optimizers()
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.training_step(
+            {"history": torch.tensor([[1, 2, 0]]), "target": torch.tensor([[2, 3, 0]])}, 0
+        ).backward()
+        optimizer.step()
+    assert (model.item_embedding.weight[0] == 0).all()
+
+
+def test_heads_that_do_not_divide_the_width_are_refused_with_both_numbers():
+    with pytest.raises(ValueError, match="got 3 and 8"):
+        SASRec(n_items=5, embedding_dim=8, num_heads=3)
+
+
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(ValueError, match="'full_softmx'"):
+        SASRec(n_items=5, embedding_dim=8, num_heads=2, loss="full_softmx")
+
+
+@pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])
+def test_it_learns_a_cycle(loss):
+    torch.manual_seed(0)
+    model = SASRec(
+        n_items=10, embedding_dim=16, num_layers=1, num_heads=1, dropout=0.0, max_history=8, loss=loss,
+        num_negatives=20, learning_rate=0.02,
+    )  # fmt: skip
+    model.log = lambda *arguments, **options: None
+    # user u goes u, u + 1, u + 2... around the ring of 10 items
+    walks = (torch.arange(10)[:, None] + torch.arange(6)) % 10 + 1
+    batch = {"history": walks[:, :-1], "target": walks[:, 1:]}
+    optimizer = model.configure_optimizers()
+    for _ in range(50):
+        optimizer.zero_grad()
+        model.training_step(batch, 0).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert torch.equal(model.scores(walks[:, :3]).argmax(1), walks[:, 3])

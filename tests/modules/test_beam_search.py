@@ -1,0 +1,130 @@
+"""The search alone, on decoders that are tables of numbers: against sorting everything, against plain loops."""
+
+import itertools
+
+import pytest
+import torch
+
+from genrec.code_table import build_code_table
+from genrec.modules.beam_search import beam_search
+from genrec.modules.prefix_tree import FullTree, build_prefix_tree
+
+CODE_NUM, DEPTH = 4, 3
+
+
+class TableDecoder:
+    """Looks the log-probabilities of a prefix up: one table a depth, (batch, code_num ** depth, code_num)."""
+
+    def __init__(self, batch, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        shapes = [(batch, CODE_NUM**depth, CODE_NUM) for depth in range(DEPTH)]
+        self.tables = [torch.randn(shape, generator=generator).double().log_softmax(-1) for shape in shapes]
+
+    def start(self):
+        self.prefixes = torch.zeros(len(self.tables[0]), 1, dtype=torch.long)
+        self.depth = 0
+        return self.tables[0]
+
+    def advance(self, parents, codes):
+        self.depth += 1
+        self.prefixes = self.prefixes.gather(1, parents) * CODE_NUM + codes
+        return self.tables[self.depth].gather(1, self.prefixes[..., None].expand(-1, -1, CODE_NUM))
+
+    def log_prob(self, row, codes):
+        prefix, total = 0, 0.0
+        for depth, code in enumerate(codes):
+            total += self.tables[depth][row, prefix, code].item()
+            prefix = prefix * CODE_NUM + code
+        return total
+
+
+def slow_beam_search(decoder, row, sequences, n_beams):
+    """Lists of prefixes that some sequence begins with, the best n_beams of each depth."""
+    beams = [()]
+    for depth in range(1, DEPTH + 1):
+        longer = {sequence[:depth] for sequence in sequences if sequence[: depth - 1] in beams}
+        beams = sorted(longer, key=lambda prefix: -decoder.log_prob(row, prefix))[:n_beams]
+    return beams
+
+
+@pytest.fixture
+def table():
+    """20 items, 4 codes a level; the last column tells colliding items apart."""
+    codes = torch.randint(0, CODE_NUM, (20, DEPTH - 1), generator=torch.Generator().manual_seed(5))
+    return build_code_table(codes, CODE_NUM)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 5, 7])
+def test_a_beam_as_wide_as_the_catalogue_sorts_all_items(table, batch):
+    decoder, tree = TableDecoder(batch), build_prefix_tree(table)
+    beams = beam_search(decoder, tree, n_beams=20)
+    for row in range(batch):
+        expected = sorted(range(1, 21), key=lambda item: -decoder.log_prob(row, table[item].tolist()))
+        assert tree.items[beams.nodes[row]].tolist() == expected
+
+
+@pytest.mark.parametrize("n_beams", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("batch", [1, 3, 4, 7])
+def test_narrow_beams_equal_those_of_a_slow_search(table, batch, n_beams):
+    decoder = TableDecoder(batch, seed=2)
+    beams = beam_search(decoder, build_prefix_tree(table), n_beams)
+    sequences = [tuple(codes) for codes in table[1:].tolist()]
+    for row in range(batch):
+        expected = slow_beam_search(decoder, row, sequences, n_beams)
+        assert [tuple(codes) for codes in beams.codes[row].tolist()] == expected
+
+
+def test_a_narrow_beam_may_miss_the_best_item():
+    # Else the test above would not tell a beam search from an exhaustive one.
+    everything = list(itertools.product(range(CODE_NUM), repeat=DEPTH))
+    decoder = TableDecoder(30)
+    found = beam_search(decoder, FullTree(CODE_NUM, DEPTH), n_beams=1).codes[:, 0]
+    best = [max(everything, key=lambda codes, row=row: decoder.log_prob(row, codes)) for row in range(30)]
+    assert [tuple(codes) for codes in found.tolist()] != best
+
+
+def test_the_scores_are_the_log_probabilities_of_the_codes(table):
+    decoder = TableDecoder(3)
+    beams = beam_search(decoder, build_prefix_tree(table), n_beams=6)
+    expected = [[decoder.log_prob(row, codes) for codes in beams.codes[row].tolist()] for row in range(3)]
+    torch.testing.assert_close(beams.log_probs, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_beams_come_best_first(table):
+    scores = beam_search(TableDecoder(3), build_prefix_tree(table), n_beams=12).log_probs
+    assert (scores.diff(dim=1) <= 0).all()
+
+
+def test_nodes_and_codes_name_the_same_leaf(table):
+    tree = build_prefix_tree(table)
+    beams = beam_search(TableDecoder(3), tree, n_beams=20)
+    assert torch.equal(tree.find(beams.codes), tree.items[beams.nodes])
+
+
+def test_a_catalogue_smaller_than_the_beam_is_listed_once_and_the_rest_marked():
+    table = build_code_table(torch.tensor([[0, 1], [2, 2], [2, 3]]), CODE_NUM)
+    tree = build_prefix_tree(table)
+    beams = beam_search(TableDecoder(5), tree, n_beams=10)
+    exists = beams.log_probs > -torch.inf
+    assert exists.sum(1).tolist() == [3] * 5
+    assert all(sorted(row.tolist()) == [1, 2, 3] for row in tree.items[beams.nodes[exists].view(5, 3)])
+
+
+def test_an_unconstrained_search_as_wide_as_the_code_space_sorts_all_of_it():
+    decoder = TableDecoder(3)
+    beams = beam_search(decoder, FullTree(CODE_NUM, DEPTH), n_beams=CODE_NUM**DEPTH)
+    everything = list(itertools.product(range(CODE_NUM), repeat=DEPTH))
+    for row in range(3):
+        expected = sorted(everything, key=lambda codes, row=row: -decoder.log_prob(row, codes))
+        assert [tuple(codes) for codes in beams.codes[row].tolist()] == expected
+
+
+def test_unconstrained_nodes_are_the_codes_read_as_digits():
+    beams = beam_search(TableDecoder(2), FullTree(CODE_NUM, DEPTH), n_beams=5)
+    digits = torch.tensor([CODE_NUM**2, CODE_NUM, 1])
+    assert torch.equal(beams.nodes, (beams.codes * digits).sum(-1))
+
+
+def test_the_search_repeats_itself(table):
+    first, second = (beam_search(TableDecoder(3), build_prefix_tree(table), n_beams=5) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
