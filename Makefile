@@ -46,8 +46,8 @@ ui: $(STAMP)  ## open the MLflow UI on http://127.0.0.1:5000
 preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz]: put a preset's values into params.yaml
 	$(BIN)/python -m genrec.params $(NAME) $(if $(FILE),--path $(FILE))
 
-smoke: $(STAMP)  ## the whole pipeline on small synthetic data, in a temporary clone
-	$(BIN)/python -m pytest tests/test_pipeline.py
+smoke: $(STAMP)  ## run the whole pipeline on small synthetic data, in a temporary clone
+	$(BIN)/python -m pytest -m pipeline tests/test_pipeline.py
 
 clean:  ## remove the environment and scratch files (never data or results)
 	rm -rf $(VENV) .genrec .pytest_cache .mypy_cache .ruff_cache

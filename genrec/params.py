@@ -10,6 +10,7 @@ The whole file is checked at each read, so that a typo anywhere stops the pipeli
 
 import argparse
 import difflib
+import itertools
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,14 @@ def _section(section: type[Section]) -> type[Section]:
     decorate: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
     decorated: type[Section] = decorate(section)
     return decorated
+
+
+def _validates_before_the_end(validate_every: int, info: ValidationInfo) -> int:
+    """Without one validation there would be no best weights."""
+    max_epochs = info.data.get("max_epochs", validate_every)  # absent if it is wrong itself
+    if validate_every > max_epochs:
+        raise ValueError(f"must be at most max_epochs={max_epochs}")
+    return validate_every
 
 
 @_section
@@ -143,6 +152,8 @@ class TrainRqvae:
     validate_every: Positive
     gates: Gates
 
+    _validates = field_validator("validate_every")(_validates_before_the_end)
+
 
 @_section
 class Generator:
@@ -171,6 +182,8 @@ class TrainTiger:
     validate_every: Positive
     patience: Positive
     n_beams: Positive
+
+    _validates = field_validator("validate_every")(_validates_before_the_end)
 
 
 @_section
@@ -201,6 +214,15 @@ class TrainEtegrec:
     patience: Positive
     n_beams: Positive
     final_stage: FinalStage
+
+    @field_validator("max_epochs")
+    @classmethod
+    def _validates(cls, max_epochs: int, info: ValidationInfo) -> int:
+        """It validates once a cycle; without one validation there would be no best state."""
+        cycle = info.data.get("cycle", max_epochs)  # absent if it is wrong itself
+        if max_epochs < cycle:
+            raise ValueError(f"must be at least cycle={cycle}")
+        return max_epochs
 
 
 @_section
@@ -368,7 +390,10 @@ def _known_keys(parents: list[Any]) -> list[str]:
 
 
 def apply_preset(name: str, path: str | None, params_file: Path = PARAMS_FILE) -> None:
-    """Put a preset's values into params.yaml, keeping its comments; `path` replaces the preset's data path.
+    """Put a preset's values and header into params.yaml, keeping its other comments.
+
+    Args:
+        path: replaces the preset's own data path.
 
     Raises:
         UserError: no such preset, or the result is not a valid params.yaml.
@@ -384,7 +409,14 @@ def apply_preset(name: str, path: str | None, params_file: Path = PARAMS_FILE) -
     if path is not None:
         content["fetch_data"]["path"] = path
     check_params(content, f"preset {name}")
+    content.yaml_set_start_comment(_header(presets[name]))
     editor.dump(content, params_file)
+
+
+def _header(file: Path) -> str:
+    """What the first lines of a file say: what it trains, how long, what to expect."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
+    return "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines)
 
 
 def _overlay(content: Any, values: dict[str, Any]) -> None:

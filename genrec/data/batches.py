@@ -95,8 +95,9 @@ class SegmentSampler(Sampler[Any]):
         self.max_history = max_history
         self.seed = seed
         self.epoch = 0
-        # fixed by the first epoch: the trainer asks once, and the number of stretches varies with the cuts
-        self.n_batches = -(-len(self._segments(self._random())) // batch_size)
+        # the trainer asks once, and the number of stretches varies with the cuts: by the fewest there can be
+        fewest = -(-np.maximum(histories.lengths - 1, 0) // max_history)
+        self.n_batches = -(-int(fewest.sum()) // batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

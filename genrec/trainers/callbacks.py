@@ -29,7 +29,7 @@ class EpochLines(Callback):
 
     def __init__(self, curves: CurveLogger) -> None:
         self.curves = curves
-        self.shown = -1
+        self.shown = curves.first_epoch - 1
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # an epoch's own metrics reach the logger after all hooks of its end

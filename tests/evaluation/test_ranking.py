@@ -93,7 +93,9 @@ def test_a_models_scores_are_left_as_they_are():
 def test_scores_that_share_their_memory_can_be_ranked():
     # Popularity expands one row over all users.
     histories = Histories(np.array([1, 2, 3, 3, 2, 1], np.int32), np.array([0, 3, 6]), n_items=3)
-    ranked = rank_by_scores(lambda h: torch.tensor([0, 1.0, 5, 3]).expand(len(h), -1), histories, "test", 9, 2, 4, False)
+    ranked = rank_by_scores(
+        lambda h: torch.tensor([0, 1.0, 5, 3]).expand(len(h), -1), histories, "test", 9, 2, 4, False
+    )
     assert ranked.lists["kept"].tolist() == [[2, 3], [2, 3]]
     assert ranked.lists["excluded"].tolist() == [[3, 0], [1, 0]]
 
@@ -132,9 +134,7 @@ def test_allowed_items_keep_their_order_and_close_up():
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_the_share_of_invalid_beams_is_over_all_beams_of_all_users(histories, batch_size):
-    beams = [
-        (sum(items[:-1][-MAX_HISTORY:]) + i) % (N_ITEMS + 4) for items in users(histories) for i in range(8)
-    ]
+    beams = [(sum(items[:-1][-MAX_HISTORY:]) + i) % (N_ITEMS + 4) for items in users(histories) for i in range(8)]
     expected = sum(beam == 0 or beam > N_ITEMS for beam in beams) / len(beams)
     found = share_of_invalid_beams(generate, histories, "test", MAX_HISTORY, batch_size, progress_bar=False)
     assert found == pytest.approx(expected)

@@ -114,9 +114,7 @@ def test_the_item_table_keeps_its_zero_row_under_training():
     optimizer = model.configure_optimizers()
     for _ in range(3):
         optimizer.zero_grad()
-        model.training_step(
-            {"history": torch.tensor([[1, 2, 0]]), "target": torch.tensor([[2, 3, 0]])}, 0
-        ).backward()
+        model.training_step({"history": torch.tensor([[1, 2, 0]]), "target": torch.tensor([[2, 3, 0]])}, 0).backward()
         optimizer.step()
     assert (model.item_embedding.weight[0] == 0).all()
 

@@ -117,7 +117,9 @@ def test_psa_of_a_single_target_is_zero():
 
 def test_psa_of_matching_pairs_is_smaller_than_of_swapped_ones():
     vectors = torch.eye(4, dtype=torch.float64)
-    matching, swapped = (preference_semantic_alignment(vectors, vectors[order]) for order in ([0, 1, 2, 3], [1, 0, 3, 2]))
+    matching, swapped = (
+        preference_semantic_alignment(vectors, vectors[order]) for order in ([0, 1, 2, 3], [1, 0, 3, 2])
+    )
     assert matching < 1e-4 < swapped
 
 

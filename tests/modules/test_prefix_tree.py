@@ -26,7 +26,9 @@ def walk(tree, depth=0, node=0, prefix=()):
         return [(prefix, int(tree.items[node]))]
     children, codes, exists = tree.children(depth, torch.tensor([node]))
     steps = zip(children[0].tolist(), codes[0].tolist(), exists[0].tolist(), strict=True)
-    return [leaf for child, code, is_there in steps if is_there for leaf in walk(tree, depth + 1, child, (*prefix, code))]
+    return [
+        leaf for child, code, is_there in steps if is_there for leaf in walk(tree, depth + 1, child, (*prefix, code))
+    ]
 
 
 def test_walking_the_tree_meets_every_item_once(table):

@@ -57,7 +57,9 @@ def test_invalid_beams_occupy_ranks():
     assert ranks_in_lists(torch.tensor([[0, 0, 4]]), torch.tensor([4])).tolist() == [3]
 
 
-@pytest.mark.parametrize(("rank", "gain"), [(1, 1), (2, 1 / math.log2(3)), (3, 1 / 2), (10, 1 / math.log2(11)), (11, 0)])
+@pytest.mark.parametrize(
+    ("rank", "gain"), [(1, 1), (2, 1 / math.log2(3)), (3, 1 / 2), (10, 1 / math.log2(11)), (11, 0)]
+)
 def test_a_hit_gains_one_over_the_logarithm_of_its_rank_plus_one(rank, gain):
     assert discounted_gain(torch.tensor([rank]), k=10).item() == pytest.approx(gain)
 
