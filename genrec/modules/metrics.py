@@ -45,6 +45,8 @@ def coverage(lists: Tensor, n_items: int) -> float:
 def popularity_bias(lists: Tensor, targets: Tensor, counts: Tensor) -> float:
     """How popular the recommended items are, beside those that users really took next: 1 is as popular, 2 twice.
 
+    0 where nothing is recommended, or nothing taken was ever seen in training.
+
     Args:
         lists: (n_users, k) int item_ids; 0 is none.
         targets: (n_users,) int item_ids.
@@ -54,5 +56,7 @@ def popularity_bias(lists: Tensor, targets: Tensor, counts: Tensor) -> float:
         >>> popularity_bias(torch.tensor([[1, 2]]), torch.tensor([3]), torch.tensor([0, 6, 2, 4]))
         1.0
     """
-    recommended = counts[lists[lists != 0]].float()
-    return float(recommended.sum() / max(len(recommended), 1) / counts[targets].float().mean())
+    recommended, taken = counts[lists[lists != 0]].double(), counts[targets].double()
+    if len(recommended) == 0 or taken.sum() == 0:
+        return 0.0
+    return float(recommended.mean() / taken.mean())

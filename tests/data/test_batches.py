@@ -7,8 +7,8 @@ import torch
 from genrec.data import batches as batches_module
 from genrec.data.batches import (
     BatchSampler,
-    SegmentSampler,
     Segments,
+    SegmentSampler,
     grouped_batches,
     row_loader,
     segment_loader,
@@ -19,7 +19,7 @@ from genrec.data.histories import Histories
 
 
 def drawn_histories(n_users=40, longest=30, seed=0):
-    """Users of 3 and more interactions; every interaction has an item_id of its own, so that an item names its place."""
+    """Users of 3 and more interactions; each has an item_id of its own, so that an item names its place."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(3, longest + 1, n_users)
     n_items = int(lengths.sum())

@@ -39,9 +39,9 @@ def test_padding_never_outranks_an_item():
 
 
 def test_a_diverged_model_does_not_rank_its_target_first():
-    # A comparison with NaN is false, so "no item is better" would make a NaN score a perfect one.
+    # bug: a comparison with NaN is false, so "no item is better" makes a NaN score a perfect one
     scores = torch.full((1, 5), math.nan)
-    assert ranks_from_scores(scores, torch.tensor([3])).tolist() == [4]
+    assert ranks_from_scores(scores, torch.tensor([3])).item() >= 4
 
 
 def test_an_item_in_a_list_has_its_place_as_rank():

@@ -24,7 +24,6 @@ from genrec.trainers.curves import CurveLogger
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*"),
     pytest.mark.filterwarnings("ignore:.*but have no `val_dataloader`.*"),
 ]
 
@@ -124,6 +123,7 @@ def test_validation_twice_an_epoch_may_choose_its_middle(tmp_path):
 
 
 def test_a_run_that_ends_before_its_first_validation_keeps_its_last_weights(tmp_path):
+    # bug: the best weights are then in the file "", and the run fails after its last epoch
     model, _ = fit(tmp_path, [3.0, 2.0], val_check_interval=5)
     assert model.weight == 2
 
@@ -170,6 +170,11 @@ def test_an_epochs_line_shows_nothing_of_earlier_epochs(tmp_path, capsys):
     fit(tmp_path, [4.0, 3.0, 2.0, 1.0], progress_bar=True, val_check_interval=2)
     shown = ["val_loss" in line for line in capsys.readouterr().err.splitlines()]
     assert shown == [False, True, False, True]
+
+
+def test_a_long_run_writes_twenty_lines(tmp_path, capsys):
+    fit(tmp_path, [1.0] * 60, progress_bar=True)
+    assert len(capsys.readouterr().err.splitlines()) == 20
 
 
 def test_a_run_without_a_bar_is_silent(tmp_path, capsys):
@@ -323,6 +328,8 @@ def whole_runs(tmp_path_factory):
 @pytest.mark.parametrize("epoch", [1, 3])
 @pytest.mark.parametrize("case", ["sasrec", "tiger", "rqvae"])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole_runs, tmp_path, case, epoch, batch):
+    # bug: a resumed fit keeps the iterator that it made before it told the sampler its epoch; a sampler that draws when
+    # its iterator is made, not when the first batch is asked for, then repeats the order of epoch 0
     with pytest.raises(InterruptionError):
         run(case, tmp_path, interruption={"epoch": epoch, "batch": batch})
     assert_equal_weights(run(case, tmp_path, resume=True), whole_runs(case))
@@ -362,8 +369,8 @@ class Plateau(Scripted):
 
 
 def test_an_interrupted_run_remembers_how_long_validation_did_not_improve(tmp_path):
-    # Lightning steps a schedule of epochs after the epoch's last callback: a checkpoint that a callback writes at the
-    # epoch's end does not know of that step, and the rate would be halved an epoch late.
+    # bug: Lightning steps a schedule of epochs after the epoch's last callback; a checkpoint that a callback writes at
+    # the epoch's end does not know of that step, and the rate is halved an epoch late
     def last_weight(folder, resume=False, **interruption):
         sampler = Interrupting(1, 1, 0, **({"epoch": -1} | interruption))
         loader = DataLoader(Rows(torch.zeros(1, 1)), sampler=sampler, batch_size=None)
@@ -381,19 +388,20 @@ def test_an_interrupted_run_remembers_how_long_validation_did_not_improve(tmp_pa
 
 @pytest.mark.parametrize("case", ["sasrec", "tiger", "rqvae"])
 def test_the_curves_of_a_resumed_run_are_those_of_an_uninterrupted_one(whole_runs, tmp_path, case):
-    # An epoch's training metrics reach the logger after the epoch's checkpoint is written.
+    # bug: an epoch's training metrics reach the logger after the epoch's checkpoint is written
     with pytest.raises(InterruptionError):
         run(case, tmp_path, interruption={"epoch": 2})
     assert run(case, tmp_path, resume=True)[2] == whole_runs(case)[2]
 
 
 def test_a_finished_run_ends_with_the_same_model_again(whole_runs, tmp_path):
-    # The process may end between the last checkpoint and the stage's outputs.
+    # the process may end between the last checkpoint and the stage's outputs
     run("tiger", tmp_path)
     assert_equal_weights(run("tiger", tmp_path, resume=True), whole_runs("tiger"))
 
 
 def test_a_finished_run_ends_with_the_same_curves_again(whole_runs, tmp_path):
+    # bug: only Lightning's own loading restores the curves, and a finished run is not loaded by it
     run("tiger", tmp_path)
     assert run("tiger", tmp_path, resume=True)[2] == whole_runs("tiger")[2]
 

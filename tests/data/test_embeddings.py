@@ -1,0 +1,88 @@
+"""A user's own item embeddings: read, brought into order, refused when they do not fit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genrec.data.embeddings import check_embeddings, read_embeddings, standardize
+from genrec.errors import UserError
+
+
+@pytest.fixture
+def items_file(tmp_path):
+    file = tmp_path / "items.parquet"
+    pd.DataFrame({"item_id": [1, 2, 3], "item_key": ["a", "b", "c"]}).to_parquet(file, index=False)
+    return file
+
+
+def write_npy(folder, array):
+    np.save(folder / "e.npy", array)
+    return folder / "e.npy"
+
+
+def write_parquet(folder, frame):
+    frame.to_parquet(folder / "e.parquet", index=False)
+    return folder / "e.parquet"
+
+
+def test_an_array_is_taken_as_it_is_but_for_the_padding_row(tmp_path, items_file):
+    file = write_npy(tmp_path, np.arange(8.0).reshape(4, 2) + 1)
+    assert read_embeddings(file, 3, items_file).tolist() == [[0, 0], [3, 4], [5, 6], [7, 8]]
+
+
+def test_rows_of_a_table_are_brought_into_the_order_of_item_ids(tmp_path, items_file):
+    file = write_parquet(
+        tmp_path, pd.DataFrame({"item_key": ["c", "a", "x", "b"], "u": [3, 1, 9, 2], "v": [6, 4, 9, 5]})
+    )
+    assert read_embeddings(file, 3, items_file).tolist() == [[0, 0], [1, 4], [2, 5], [3, 6]]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 2)), "a row for padding and one for each of the 3 items, got shape (3, 2)"),
+        (np.zeros(4), "got shape (4,)"),
+        (np.array([[0.0], [1], [np.nan], [np.inf]]), "2 rows hold NaN or infinity, the first is row 2"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(array, message):
+    with pytest.raises(UserError) as refusal:
+        check_embeddings(array, 3, "e.npy")
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (pd.DataFrame({"id": ["a"], "u": [1.0]}), "must have a column item_key, got id, u"),
+        (pd.DataFrame({"item_key": ["a", "a"], "u": [1.0, 2]}), "'a' has two"),
+        (pd.DataFrame({"item_key": ["a", "c"], "u": [1.0, 2]}), "lacks 1 of the 3 items, such as item_key 'b'"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(tmp_path, items_file, frame, message):
+    with pytest.raises(UserError) as refusal:
+        read_embeddings(write_parquet(tmp_path, frame), 3, items_file)
+    assert message in str(refusal.value)
+
+
+def test_files_of_another_kind_are_refused(tmp_path, items_file):
+    (tmp_path / "e.txt").write_text("1 2")
+    (tmp_path / "f.npy").write_bytes(b"no array")
+    for name, message in (
+        ("e.txt", "must end in .npy or .parquet"),
+        ("f.npy", "not a .npy array"),
+        ("g.npy", "no file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_embeddings(tmp_path / name, 3, items_file)
+
+
+def test_pickled_objects_are_not_loaded(tmp_path, items_file):
+    np.save(tmp_path / "p.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="not a .npy array of numbers"):
+        read_embeddings(tmp_path / "p.npy", 3, items_file)
+
+
+def test_standardized_items_have_mean_0_and_variance_1_and_padding_stays_0():
+    embeddings = np.array([[0, 0], [1, 7], [3, 7]], np.float32)
+    assert standardize(embeddings).tolist() == [[0, 0], [-1, 0], [1, 0]]

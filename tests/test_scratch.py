@@ -1,0 +1,59 @@
+"""Scratch: kept when a stage breaks off, gone when it ends, never another state's."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from genrec.scratch import scratch
+
+
+@dataclass(frozen=True)
+class Settings:
+    learning_rate: float
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "genrec").mkdir()
+    (tmp_path / "genrec/model.py").write_text("a = 1")
+    (tmp_path / "input").write_text("data")
+    return tmp_path
+
+
+def folder_of(settings, project, name="train"):
+    with scratch(name, settings, [project / "input"]) as folder:
+        return folder
+
+
+def test_a_stage_that_ends_well_leaves_nothing(project):
+    with scratch("train", [], []) as folder:
+        (folder / "last.ckpt").write_text("weights")
+    assert not folder.exists()
+
+
+def test_a_stage_that_breaks_off_finds_its_files_again(project):
+    with pytest.raises(KeyboardInterrupt), scratch("train", [Settings(0.1), 7], [project / "input"]) as folder:
+        (folder / "last.ckpt").write_text("weights")
+        raise KeyboardInterrupt
+    with scratch("train", [Settings(0.1), 7], [project / "input"]) as again:
+        assert (again / "last.ckpt").read_text() == "weights"
+
+
+@pytest.mark.parametrize("change", ["stage", "settings", "input", "code"])
+def test_a_changed_stage_setting_input_or_code_starts_afresh(project, change):
+    before = folder_of([Settings(0.1)], project)
+    if change == "input":
+        (project / "input").write_text("other")
+    if change == "code":
+        (project / "genrec/model.py").write_text("a = 2")
+    settings = [Settings(0.2 if change == "settings" else 0.1)]
+    assert folder_of(settings, project, "other" if change == "stage" else "train") != before
+
+
+def test_queued_runs_keep_their_scratch_in_the_project_that_dvc_names(project, tmp_path_factory, monkeypatch):
+    root = tmp_path_factory.mktemp("root")
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    with scratch("train", [], []) as folder:
+        assert folder.is_relative_to(root / ".genrec/scratch")
