@@ -222,6 +222,8 @@ class TrainEtegrec:
         cycle = info.data.get("cycle", max_epochs)  # absent if it is wrong itself
         if max_epochs < cycle:
             raise ValueError(f"must be at least cycle={cycle}")
+        if max_epochs % cycle:
+            raise ValueError(f"must be a multiple of cycle={cycle}: the epochs after the last validation would be lost")
         return max_epochs
 
 

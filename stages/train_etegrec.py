@@ -78,6 +78,7 @@ def main() -> None:
             random_seed=seed,
             progress_bar=runtime.progress_bar,
             checkpoint_dir=str(folder),
+            resume=True,
         )
         ETEGRecTrainer(model, training, logger).train(
             training_loader(

@@ -56,6 +56,7 @@ def main() -> None:
             random_seed=seed,
             progress_bar=runtime.progress_bar,
             checkpoint_dir=str(folder),
+            resume=True,
         )
         BaseTrainer(model, training, logger).train(
             segment_loader(histories, config.max_history, config.batch_size, seed),

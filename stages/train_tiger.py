@@ -68,6 +68,7 @@ def main() -> None:
             random_seed=seed,
             progress_bar=runtime.progress_bar,
             checkpoint_dir=str(folder),
+            resume=True,
         )
         BaseTrainer(model, training, logger).train(
             training_loader(

@@ -34,9 +34,13 @@ def test_a_stage_that_ends_well_leaves_nothing(project):
 
 
 def test_a_stage_that_breaks_off_finds_its_files_again(project):
-    with pytest.raises(KeyboardInterrupt), scratch("train", [Settings(0.1), 7], [project / "input"]) as folder:
-        (folder / "last.ckpt").write_text("weights")
-        raise KeyboardInterrupt
+    def break_off():
+        with scratch("train", [Settings(0.1), 7], [project / "input"]) as folder:
+            (folder / "last.ckpt").write_text("weights")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
     with scratch("train", [Settings(0.1), 7], [project / "input"]) as again:
         assert (again / "last.ckpt").read_text() == "weights"
 

@@ -79,9 +79,10 @@ class BatchSampler(Sampler[Any]):
         return -(-self.n_drawn // self.batch_size)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        # a generator draws at its first batch: Lightning makes a resumed run's iterator before it sets the epoch
         random = np.random.default_rng([self.seed, self.epoch])
         drawn = random.permutation(len(self.lengths))[: self.n_drawn]
-        return iter(grouped_batches(drawn, self.lengths[drawn], len(self), random))
+        yield from grouped_batches(drawn, self.lengths[drawn], len(self), random)
 
 
 class SegmentSampler(Sampler[Any]):
@@ -110,7 +111,8 @@ class SegmentSampler(Sampler[Any]):
         segments = self._segments(random)
         order = random.permutation(len(segments))
         batches = grouped_batches(order, segments.lengths[order], self.n_batches, random)
-        return (segments.take(rows) for rows in batches)
+        for rows in batches:
+            yield segments.take(rows)
 
     def _random(self) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.epoch])

@@ -1,6 +1,8 @@
 """A trained model as one file: its constructor's arguments and its weights, nothing that unpickles to code."""
 
+import io
 import pickle
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +23,10 @@ def save_model(model: pl.LightningModule, file: Path) -> None:
         "hyper_parameters": dict(model.hparams),
         "pytorch-lightning_version": version("pytorch-lightning"),
     }
-    torch.save(content, file)
+    # through memory: torch writes a file's own name into it, and equal models are to give equal bytes
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    file.write_bytes(buffer.getvalue())
 
 
 def load_model(kind: type[M], file: Path) -> M:
@@ -30,11 +35,13 @@ def load_model(kind: type[M], file: Path) -> M:
     Raises:
         UserError: the file is no checkpoint, or one of another model.
     """
+    if not zipfile.is_zipfile(file):
+        raise UserError(f"{file} is not a checkpoint of {kind.__name__} (no zip file, or cut short); train it again")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         model = kind(**content["hyper_parameters"])
         model.load_state_dict(content["state_dict"], strict=True)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError) as mistake:
+    except (pickle.UnpicklingError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as mistake:
         reason = str(mistake).splitlines()[0]
         raise UserError(f"{file} is not a checkpoint of {kind.__name__} ({reason}); train it again") from mistake
     return model.eval()

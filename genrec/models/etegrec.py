@@ -35,7 +35,7 @@ class ETEGRec(pl.LightningModule):
 
     Args:
         tokenizer: the constructor's arguments of the `RqVae`, which is pre-trained (`start_from`).
-        max_history: the most items of a history that are read, the last ones.
+        max_history: how many items a history may have; who builds batches cuts them.
         sia_weight, psa_weight: mu and lambda of the paper; both are 0 in the first `warmup_epochs` epochs.
         sia_sign: `paper`, or `authors`; see `code_log_probabilities`.
         alpha: the weight of the quantizer's losses within the tokenizer's.
@@ -123,7 +123,10 @@ class ETEGRec(pl.LightningModule):
         tokens, target_tokens = self.generator.tokens[history], self.generator.tokens[target]
         memory = network.encode(tokens)
         states = network.decode(memory, network.bias_of_memory(tokens, target_tokens), target_tokens)
-        pooled = self._pool(memory, history)[:, -target.shape[1] :]
+        pooled = self._pool(memory, history)
+        if pooled.shape[1] != target.shape[1]:  # causal, one target behind each history
+            last = (history != 0).sum(1) - 1
+            pooled = pooled[torch.arange(len(history), device=last.device), last, None]
         return network.logits(states), self.sequence_adapter(pooled), self.preference_adapter(states[:, :, 0])
 
     def _pool(self, memory: Tensor, history: Tensor) -> Tensor:

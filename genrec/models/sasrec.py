@@ -58,6 +58,8 @@ class SASRec(pl.LightningModule):
         self.save_hyperparameters()
         if embedding_dim % num_heads:
             raise ValueError(f"num_heads must divide embedding_dim, got {num_heads} and {embedding_dim}")
+        if loss not in ("full_softmax", "sampled_softmax"):
+            raise ValueError(f"loss must be full_softmax or sampled_softmax, got {loss!r}")
         self.n_items = n_items
         self.max_history = max_history
         self.loss = loss

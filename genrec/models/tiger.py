@@ -17,7 +17,7 @@ class Tiger(pl.LightningModule):
 
     Args:
         vocab_size: 1 + code_length * code_num; token 0 is padding, code c of level l is token 1 + l * code_num + c.
-        max_seq_length: the most history tokens that are read, the last ones.
+        max_seq_length: how many tokens a history may have; who builds batches cuts them.
         code_length: codes of a semantic ID, the collision code included.
         n_items: the size of the catalogue, for the code table that `set_code_table` takes.
         head_dim: of the attention; by default embedding_dim / num_heads.

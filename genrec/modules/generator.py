@@ -83,9 +83,9 @@ class SemanticIdGenerator(nn.Module):
         bias = self.encoder_bias(positions - positions[:, None])
         if self.causal:
             # padding stands behind everything real, so causality hides it too
-            bias = bias + _minus_infinity(positions > positions[:, None])
+            bias = bias + _minus_infinity(positions > positions[:, None], x.dtype)
         elif bool((tokens == 0).any()):
-            bias = bias + _minus_infinity(tokens.flatten(1) == 0)[:, None, None]
+            bias = bias + _minus_infinity(tokens.flatten(1) == 0, x.dtype)[:, None, None]
         for block in self.encoder:
             x = block(x, bias)
         return self.dropout(self.encoder_norm(x))
@@ -95,17 +95,19 @@ class SemanticIdGenerator(nn.Module):
 
         None where all is seen: a bidirectional encoder's output without padding.
         """
-        n_items, n_targets = tokens.shape[1], target_tokens.shape[1]
+        n_items, n_targets, dtype = tokens.shape[1], target_tokens.shape[1], self.start_vector.dtype
         if not self.causal:
+            if n_targets != 1:
+                raise ValueError(f"a bidirectional encoder sees the whole history: it serves 1 target, got {n_targets}")
             padding = tokens.flatten(1) == 0
-            return _minus_infinity(padding)[:, None, None] if bool(padding.any()) else None
+            return _minus_infinity(padding, dtype)[:, None, None] if bool(padding.any()) else None
         items = torch.arange(n_items, device=tokens.device)
         if n_targets == n_items:
             last_known = items.expand(1, n_items)
         else:
             last_known = (tokens[..., 0] != 0).sum(1, keepdim=True) - 1
         distance = items - last_known[..., None]  # (b or 1, n, t): 0 is the last known item, above 0 the future
-        bias = self.memory_bias(distance) + _minus_infinity(distance > 0)[:, None]
+        bias = self.memory_bias(distance) + _minus_infinity(distance > 0, dtype)[:, None]
         return bias.repeat_interleave(self.code_length, dim=2).repeat_interleave(self.code_length, dim=3)
 
     def decode(self, memory: Tensor, memory_bias: Tensor | None, target_tokens: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ class SemanticIdGenerator(nn.Module):
         x = self.dropout(torch.cat([start, self.embedding(target_tokens[..., :-1])], dim=2))
         levels = torch.arange(self.code_length, device=x.device)
         distance = levels - levels[:, None]
-        bias = self.decoder_bias(distance) + _minus_infinity(distance > 0)
+        bias = self.decoder_bias(distance) + _minus_infinity(distance > 0, x.dtype)
         for block in self.decoder:
             x = block(x, bias, block.cross_attention.project(memory), memory_bias)
         return self.dropout(self.decoder_norm(x))
@@ -134,9 +136,9 @@ class SemanticIdGenerator(nn.Module):
         return self.embedding.weight[1:].view(self.code_length, self.code_num, -1)
 
 
-def _minus_infinity(hidden: Tensor) -> Tensor:
+def _minus_infinity(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where something is seen, minus infinity where it is hidden."""
-    return torch.zeros(hidden.shape, device=hidden.device).masked_fill(hidden, -torch.inf)
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, -torch.inf)
 
 
 class BeamDecoder:

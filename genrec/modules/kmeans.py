@@ -76,5 +76,6 @@ def _means(points: Tensor, assigned: Tensor, distances: Tensor, centres: Tensor)
     means = torch.zeros_like(centres).index_add_(0, assigned, points) / counts.clamp_min(1)[:, None]
     empty = (counts == 0).nonzero()[:, 0]
     if len(empty):
-        means[empty] = points[distances.topk(min(len(empty), len(points))).indices][: len(empty)]
+        farthest = distances.topk(min(len(empty), len(points))).indices
+        means[empty[: len(farthest)]] = points[farthest]
     return means

@@ -26,7 +26,10 @@ def code_log_probabilities(distances: Tensor, sign: str) -> Tensor:
         distances: (..., code_num) squared distances.
         sign: `paper`, or `authors` for the published code, which takes plus the distance.
     """
-    return F.log_softmax(-distances if sign == "paper" else distances, dim=-1)
+    signs = {"paper": -1, "authors": 1}
+    if sign not in signs:
+        raise ValueError(f"sign must be one of {tuple(signs)}, got {sign!r}")
+    return F.log_softmax(signs[sign] * distances, dim=-1)
 
 
 def sequence_item_alignment(sequence_distances: Tensor, item_distances: Tensor, sign: str = "paper") -> Tensor:

@@ -19,7 +19,7 @@ def ranks_from_scores(scores: Tensor, targets: Tensor) -> Tensor:
         [3]
     """
     target_scores = scores.gather(1, targets.long()[:, None])
-    above = scores > target_scores
+    above = ~(scores <= target_scores)  # also where a score is NaN: a broken model must not look perfect
     tied_before = (scores == target_scores) & (torch.arange(scores.shape[1], device=scores.device) < targets[:, None])
     return 1 + (above | tied_before)[:, 1:].sum(1)
 

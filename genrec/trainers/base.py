@@ -20,6 +20,7 @@ HARMLESS_WARNINGS = (
     ".*does not have many workers.*",  # batches are built by whole-array indexing: workers would only copy them
     ".*exists and is not empty.*",  # the checkpoints of the run that is resumed
     ".*LeafSpec.*",  # Lightning's own use of a deprecated torch function
+    ".*but have no `val_dataloader`.*",  # a model that can validate need not
 )
 
 
@@ -46,7 +47,9 @@ class BaseTrainer:
         self.trainer = self._lightning_trainer(validates=val_dataloader is not None)
         last = self._last_checkpoint()
         if last is not None:
-            sys.stderr.write(f"resuming {self.config.experiment_name} after epoch {last['epoch'] + 1}\n")
+            sys.stderr.write(f"resuming {self.config.experiment_name} after epoch {last['epoch']}\n")
+            if isinstance(self.logger, CurveLogger):
+                self.logger.restore(last["curves"])
         if last is None or not self._is_finished(last):
             path = None if last is None else str(self._last_file)
             self.model.train()
@@ -68,7 +71,9 @@ class BaseTrainer:
         return Path(self.config.checkpoint_dir) / "last.ckpt"
 
     def _last_checkpoint(self) -> dict[str, Any] | None:
-        if not (self.config.resume and self._last_file.exists()):
+        if not self.config.resume:
+            self._last_file.unlink(missing_ok=True)
+        if not self._last_file.exists():
             return None
         content: dict[str, Any] = torch.load(self._last_file, map_location="cpu", weights_only=True)
         return content
@@ -76,12 +81,14 @@ class BaseTrainer:
     def _is_finished(self, last: dict[str, Any]) -> bool:
         """Whether the interrupted run had trained its last epoch, so that another would be one too many."""
         stopped_early = any(state.get("stopped_epoch") for state in last["callbacks"].values())
-        return bool(stopped_early or last["epoch"] + 1 >= self.config.max_epochs)
+        return bool(stopped_early or last["epoch"] >= self.config.max_epochs)
 
     def _restore_best(self) -> None:
         """Give the model the weights of its best validation, as the last checkpoint names them."""
         callbacks = torch.load(self._last_file, map_location="cpu", weights_only=True)["callbacks"]
         best = next(state["best_model_path"] for state in callbacks.values() if state.get("monitor"))
+        if not best:
+            return  # it ended before its first validation
         content = torch.load(best, map_location=self.model.device, weights_only=True)
         self.model.load_state_dict(content["state_dict"], strict=True)
 
@@ -89,7 +96,7 @@ class BaseTrainer:
         config = self.config
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         pl.seed_everything(config.random_seed, workers=True, verbose=False)
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator="gpu" if config.gpus else "cpu",
             devices=config.gpus or 1,
             max_epochs=config.max_epochs,
@@ -108,7 +115,20 @@ class BaseTrainer:
             enable_model_summary=False,
             log_every_n_steps=1,  # metrics are logged by epoch; more than an epoch's steps would only warn
             use_distributed_sampler=False,
+            enable_checkpointing=validates,
         )
+        self._save_after_each_epoch(trainer)
+        return trainer
+
+    def _save_after_each_epoch(self, trainer: pl.Trainer) -> None:
+        """Write last.ckpt when an epoch is wholly over: schedulers step and metrics are logged after the last hook."""
+        finish_epoch = trainer.fit_loop.on_advance_end
+
+        def finish_and_save() -> None:
+            finish_epoch()
+            trainer.save_checkpoint(self._last_file)
+
+        trainer.fit_loop.on_advance_end = finish_and_save  # type: ignore[method-assign]
 
     def _callbacks(self, validates: bool) -> list[Callback]:
         config = self.config
@@ -119,11 +139,7 @@ class BaseTrainer:
                 callbacks.append(EpochLines(self.logger))
         if validates:
             callbacks += self._selection()
-        # at the very end of an epoch, when tables are rebuilt and schedules have stepped: a resumed run starts there
-        last = ModelCheckpoint(
-            dirpath=config.checkpoint_dir, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-        )
-        return [*callbacks, last]
+        return callbacks
 
     def _selection(self) -> list[Callback]:
         """What keeps the best weights and stops when they no longer improve."""
@@ -134,6 +150,8 @@ class BaseTrainer:
             monitor=config.monitor,
             mode=config.monitor_mode,
             save_top_k=config.save_top_k,
+            # right after it was validated: at an epoch's end a model may restart codes or rebuild tables
+            save_on_train_epoch_end=False,
         )
         if config.early_stopping_patience == 0:
             return [best]

@@ -31,6 +31,9 @@ class EpochLines(Callback):
         self.curves = curves
         self.shown = curves.first_epoch - 1
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.shown = max(self.curves.rows, default=self.shown)  # a resumed run's epochs were shown before
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # an epoch's own metrics reach the logger after all hooks of its end
         self._show(trainer, every=max((trainer.max_epochs or 0) // 20, 1))
@@ -50,11 +53,10 @@ class EpochLines(Callback):
 class KeptCurves(Callback):
     """The curves so far travel in the checkpoint, so that a resumed run writes whole ones."""
 
-    def __init__(self, logger: CurveLogger) -> None:
-        self.logger = logger
+    def __init__(self, curves: CurveLogger) -> None:
+        self.curves = curves
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.logger.state()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.logger.restore(state_dict)
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["curves"] = self.curves.state()

@@ -47,9 +47,8 @@ class TrainingConfig:
 
 @dataclass
 class RankingConfig(TrainingConfig):
-    """For models that are chosen by full ranking: the one best state is kept, an interrupted run goes on."""
+    """For models that are chosen by full ranking: the one best state is kept."""
 
     monitor: str = "val_ndcg_at_10"
     monitor_mode: str = "max"
     save_top_k: int = 1
-    resume: bool = True

@@ -39,7 +39,7 @@ class CurveLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
+        values = {name: float(value) for name, value in metrics.items() if name != "epoch" and name[:5] != "test_"}
         epoch = self.first_epoch + int(metrics["epoch"])
         self.rows.setdefault(epoch, {}).update(values)
         if self.listener is not None:

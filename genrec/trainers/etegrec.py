@@ -37,6 +37,10 @@ class ETEGRecTrainer(BaseTrainer):
 
     def train(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None = None) -> None:
         """Train both stages; an interrupted run goes on in the stage and epoch where it was."""
+        if not self.config.resume:
+            # another run's, which a later resumption must not take for this one's
+            for old in (self._joint_file, self._directory / "final" / "last.ckpt"):
+                old.unlink(missing_ok=True)
         self.train_joint_stage(train_dataloader, val_dataloader)
         if self.config.final_max_epochs > 0:
             self.train_final_stage(train_dataloader, val_dataloader)

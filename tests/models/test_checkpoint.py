@@ -65,7 +65,6 @@ def test_a_loaded_model_gives_the_bytes_that_it_was_loaded_from(model, tmp_path)
 
 
 def test_the_bytes_do_not_depend_on_the_files_name(tmp_path):
-    # bug: torch's zip names its entries after the file
     save_model(sasrec(), tmp_path / "a.ckpt")
     save_model(sasrec(), tmp_path / "another.ckpt")
     assert (tmp_path / "a.ckpt").read_bytes() == (tmp_path / "another.ckpt").read_bytes()
@@ -77,7 +76,6 @@ def assert_is_refused(kind, file):
     assert len(str(refusal.value).splitlines()) == 1
 
 
-# bug: these and the files below raised EOFError, OSError, IndexError or ValueError instead
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99], ids=str)
 def test_a_truncated_file_is_refused(tmp_path, kept):
     content = bytes_of(sasrec(), tmp_path)

@@ -277,7 +277,6 @@ def test_a_causal_sequence_is_pooled_up_to_each_item(built):
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_nothing_depends_on_how_far_the_batch_is_padded(built, causal):
-    # bug: with one target after each history the causal network pooled up to the last column, which may be padding;
     # and the float32 mask of the generator's test of the same name
     model, history, target = built(causal=causal), batch()["history"], batch()["target"][:, None]
     padded = torch.nn.functional.pad(history, (0, 4))

@@ -142,7 +142,6 @@ def test_codes_that_an_epoch_left_unused_start_again(features, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("validate_every", [1, 2])
 def test_the_weights_that_are_kept_are_those_that_were_validated(features, tmp_path, validate_every):
-    # bug: validation comes before the epoch's end, where dead codes start again; a checkpoint written after that
     # holds other codebooks than those whose collisions were counted. 60 items rarely use all of 32 codes, so that
     # epochs do restart some.
     model = RqVae(input_dim=6, hidden_dim=8, latent_dim=4, num_embeddings=32, num_levels=2, learning_rate=3e-2)

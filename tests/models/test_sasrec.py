@@ -125,7 +125,6 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_both_numbers():
 
 
 def test_an_unknown_loss_is_refused():
-    # bug: a misspelt loss meant the sampled one
     with pytest.raises(ValueError, match="'full_softmx'"):
         SASRec(n_items=5, embedding_dim=8, num_heads=2, loss="full_softmx")
 

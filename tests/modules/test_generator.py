@@ -60,7 +60,6 @@ def test_the_gradient_of_one_pass_is_the_sum_of_those_of_the_prefixes():
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_logits_do_not_depend_on_how_far_the_batch_is_padded(causal):
-    # bug: the padding's mask was float32 whatever the network; beside float64 torch's fused attention on the CPU reads
     # such a mask as garbage, without a word
     net, tokens, target = network(causal), histories(2, 3), histories(2, 1, seed=1)
     expected = net(tokens, target)

@@ -115,7 +115,6 @@ def test_an_unconstrained_search_as_wide_as_the_code_space_finds_every_item_once
 
 
 def test_generation_does_not_depend_on_how_far_the_batch_is_padded(generator):
-    # bug: the float32 mask of `test_logits_do_not_depend_on_how_far_the_batch_is_padded`
     history = histories(5)
     short, long = generator.generate(history, 6), generator.generate(F.pad(history, (0, 9)), 6)
     assert torch.equal(short.items, long.items)

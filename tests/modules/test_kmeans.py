@@ -113,7 +113,6 @@ def test_fewer_distinct_points_than_centres_are_each_served_exactly():
 
 
 def test_fewer_points_than_centres_are_each_served_exactly():
-    # bug: more empty clusters than points to give them raised a shape mismatch
     points = torch.tensor([[0.0, 0], [5, 5], [9, 0]])
     centres, assigned = kmeans(points, 8, 10, seeded())
     assert torch.equal(centres[assigned], points)

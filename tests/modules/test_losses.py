@@ -46,7 +46,6 @@ def test_the_authors_code_makes_the_farthest_code_the_likeliest():
 
 
 def test_an_unknown_sign_is_refused():
-    # bug: a misspelt sign meant the authors'
     with pytest.raises(ValueError, match="author"):
         code_log_probabilities(torch.zeros(2), "author")
 

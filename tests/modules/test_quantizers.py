@@ -173,7 +173,6 @@ def test_fitting_from_the_same_seed_gives_the_same_codebooks():
 
 
 def test_a_catalogue_smaller_than_a_codebook_can_be_fitted():
-    # bug: the same mismatch of k-means; a small catalogue beside the default code_num
     points = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     quantizer = ResidualQuantizer(2, 16, 3)
     quantizer.initialize(points, 5, torch.Generator().manual_seed(1))

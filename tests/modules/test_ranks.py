@@ -39,7 +39,6 @@ def test_padding_never_outranks_an_item():
 
 
 def test_a_diverged_model_does_not_rank_its_target_first():
-    # bug: a comparison with NaN is false, so "no item is better" makes a NaN score a perfect one
     scores = torch.full((1, 5), math.nan)
     assert ranks_from_scores(scores, torch.tensor([3])).item() >= 4
 

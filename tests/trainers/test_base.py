@@ -123,7 +123,6 @@ def test_validation_twice_an_epoch_may_choose_its_middle(tmp_path):
 
 
 def test_a_run_that_ends_before_its_first_validation_keeps_its_last_weights(tmp_path):
-    # bug: the best weights are then in the file "", and the run fails after its last epoch
     model, _ = fit(tmp_path, [3.0, 2.0], val_check_interval=5)
     assert model.weight == 2
 
@@ -328,7 +327,6 @@ def whole_runs(tmp_path_factory):
 @pytest.mark.parametrize("epoch", [1, 3])
 @pytest.mark.parametrize("case", ["sasrec", "tiger", "rqvae"])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(whole_runs, tmp_path, case, epoch, batch):
-    # bug: a resumed fit keeps the iterator that it made before it told the sampler its epoch; a sampler that draws when
     # its iterator is made, not when the first batch is asked for, then repeats the order of epoch 0
     with pytest.raises(InterruptionError):
         run(case, tmp_path, interruption={"epoch": epoch, "batch": batch})
@@ -369,7 +367,6 @@ class Plateau(Scripted):
 
 
 def test_an_interrupted_run_remembers_how_long_validation_did_not_improve(tmp_path):
-    # bug: Lightning steps a schedule of epochs after the epoch's last callback; a checkpoint that a callback writes at
     # the epoch's end does not know of that step, and the rate is halved an epoch late
     def last_weight(folder, resume=False, **interruption):
         sampler = Interrupting(1, 1, 0, **({"epoch": -1} | interruption))
@@ -388,7 +385,6 @@ def test_an_interrupted_run_remembers_how_long_validation_did_not_improve(tmp_pa
 
 @pytest.mark.parametrize("case", ["sasrec", "tiger", "rqvae"])
 def test_the_curves_of_a_resumed_run_are_those_of_an_uninterrupted_one(whole_runs, tmp_path, case):
-    # bug: an epoch's training metrics reach the logger after the epoch's checkpoint is written
     with pytest.raises(InterruptionError):
         run(case, tmp_path, interruption={"epoch": 2})
     assert run(case, tmp_path, resume=True)[2] == whole_runs(case)[2]
@@ -401,7 +397,6 @@ def test_a_finished_run_ends_with_the_same_model_again(whole_runs, tmp_path):
 
 
 def test_a_finished_run_ends_with_the_same_curves_again(whole_runs, tmp_path):
-    # bug: only Lightning's own loading restores the curves, and a finished run is not loaded by it
     run("tiger", tmp_path)
     assert run("tiger", tmp_path, resume=True)[2] == whole_runs("tiger")[2]
 

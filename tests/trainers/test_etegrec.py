@@ -297,7 +297,6 @@ def resumed_run(request, tmp_path_factory):
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(resumed_run, whole_run):
-    # bug: the first epoch of a resumed run had the order of epoch 0; see the same test of the base trainer
     _, model, _ = resumed_run
     states, expected = model.copied(), whole_run[0]
     assert [name for name in states if not torch.equal(states[name], expected[name])] == []
@@ -310,7 +309,6 @@ def test_a_resumed_run_trains_only_what_was_not_done(resumed_run):
 
 
 def test_the_curves_of_a_resumed_run_are_those_of_an_uninterrupted_one(resumed_run, whole_run):
-    # bug: an epoch's training metrics reach the logger after the epoch's checkpoint is written
     assert resumed_run[2] == whole_run[1]
 
 
@@ -322,13 +320,11 @@ def test_a_finished_run_ends_with_the_same_model_again(tmp_path, whole_run):
 
 
 def test_a_finished_run_ends_with_the_same_curves_again(tmp_path, whole_run):
-    # bug: only Lightning's own loading restores the curves, and a finished run is not loaded by it
     train(tmp_path, built())
     assert train(tmp_path, built(), resume=True)[1] == whole_run[1]
 
 
 def test_a_joint_stage_that_ended_before_its_state_was_saved_is_not_trained_again(tmp_path, whole_run):
-    # bug: the curves of the joint stage are lost, and the final stage counts its epochs from 0 again
     train(tmp_path, built(), final_max_epochs=0)
     (tmp_path / "joint.pt").unlink()
     model, curves = train(tmp_path, built(), resume=True)
@@ -344,8 +340,6 @@ def test_without_resuming_an_old_run_is_ignored(tmp_path):
 
 
 def test_an_old_run_is_not_taken_for_the_start_of_a_newer_one(tmp_path):
-    # bug: a run that starts afresh where another had ended, and is interrupted before it writes anything of its own,
-    # is "resumed" as the other
     train(tmp_path, built(), max_epochs=2, final_max_epochs=1)
     with pytest.raises(InterruptionError):
         train(tmp_path, built(), interrupted_loader(0, 1), max_epochs=2, final_max_epochs=1)
