@@ -1,0 +1,50 @@
+"""What the README says is what the project does: figures, settings, targets, folders."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from genrec.evaluation.report import MODEL_NAMES
+from genrec.params import flatten, read_params
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = json.loads((ROOT / "reports/results.json").read_text(encoding="utf-8"))
+
+
+def row(model: str) -> str:
+    """A model's line of the README's table, from what the default run measured."""
+    of_test = {name: tree["test"] for name, tree in RESULTS[model].items() if "test" in tree}
+    cells = [MODEL_NAMES[model]]
+    for protocol in ("excluded", "kept"):
+        low, high = of_test["intervals"][protocol]["recall_at_10"]
+        values = of_test["values"][protocol]
+        cells += [f"{values['recall_at_10']:.3f} [{low:.3f}, {high:.3f}]", f"{values['ndcg_at_10']:.3f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("model", list(RESULTS))
+def test_the_table_shows_what_the_default_run_measured(model):
+    assert row(model) in README, f"put this line into the README's table: {row(model)}"
+
+
+def test_every_setting_named_exists():
+    known = flatten(read_params(ROOT / "params.yaml"))
+    named = set(re.findall(r"-S '?([a-z_]+\.[a-z_.]+)=", README))
+    assert len(named) > 3
+    assert named <= set(known)
+
+
+def test_every_make_target_named_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"make ([a-z]+)", README))
+    assert len(named) > 3
+    assert named <= targets
+
+
+def test_every_folder_and_picture_named_exists():
+    named = re.findall(r"^\| `([\w./]+(?:/|\.yaml))` \|", README, re.MULTILINE) + re.findall(r"!\[[^]]*\]\((\S+)\)", README)
+    assert len(named) > 8
+    assert [name for name in named if not (ROOT / name).exists()] == []
