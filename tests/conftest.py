@@ -10,6 +10,9 @@ from fake_pipeline import PROJECT, Pipeline
 
 from genrec.params import read_params
 
+# Tensors of tests are small: a second thread would only wait for the first. Read once, when torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True)
 def _params_are_read_anew() -> Iterator[None]:

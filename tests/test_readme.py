@@ -45,6 +45,7 @@ def test_every_make_target_named_exists():
 
 
 def test_every_folder_and_picture_named_exists():
-    named = re.findall(r"^\| `([\w./]+(?:/|\.yaml))` \|", README, re.MULTILINE) + re.findall(r"!\[[^]]*\]\((\S+)\)", README)
+    named = re.findall(r"^\| `([\w./]+(?:/|\.yaml))` \|", README, re.MULTILINE)
+    named += re.findall(r"!\[[^]]*\]\((\S+)\)", README)
     assert len(named) > 8
     assert [name for name in named if not (ROOT / name).exists()] == []
