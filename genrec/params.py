@@ -141,6 +141,7 @@ class Gates:
 @_section
 class TrainRqvae:
     tokenizer: Literal["rqvae", "rqkmeans"]
+    quantizer: Literal["straight_through", "sinkhorn", "rotation", "ema"]
     hidden_dims: Sizes
     latent_dim: Positive
     commitment_cost: Weight

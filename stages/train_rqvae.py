@@ -44,6 +44,7 @@ def main() -> None:
         learning_rate=config.learning_rate,
         num_levels=shape.num_levels,
         weight_decay=config.weight_decay,
+        quantizer=config.quantizer,
     )
     model.initialize_codebooks(features, config.kmeans_iterations, seed)
     logger = CurveLogger(live_curves("train_rqvae"))

@@ -157,6 +157,11 @@ class TestValues:
                 "fast",
                 "input should be a valid number, unable to parse string as a number",
             ),
+            (
+                "train_rqvae.quantizer",
+                "gumbel",
+                "input should be 'straight_through', 'sinkhorn', 'rotation' or 'ema'",
+            ),
             ("train_rqvae.gates.min_usage", 1.1, "input should be less than or equal to 1"),
             ("train_rqvae.hidden_dims.0", 0, "input should be greater than or equal to 1"),
             ("train_tiger.generator.num_heads", 0, "input should be greater than or equal to 1"),

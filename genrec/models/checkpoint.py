@@ -1,6 +1,7 @@
-"""A trained model as one file: its constructor's arguments and its weights, nothing that unpickles to code."""
+"""A trained model as a file, or as a folder for other programs: its arguments and weights, no pickled code."""
 
 import io
+import json
 import pickle
 import zipfile
 from importlib.metadata import version
@@ -9,10 +10,14 @@ from typing import TypeVar
 
 import pytorch_lightning as pl
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from genrec.errors import UserError
 
 M = TypeVar("M", bound=pl.LightningModule)
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save_model(model: pl.LightningModule, file: Path) -> None:
@@ -44,4 +49,33 @@ def load_model(kind: type[M], file: Path) -> M:
     except (pickle.UnpicklingError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as mistake:
         reason = str(mistake).splitlines()[0]
         raise UserError(f"{file} is not a checkpoint of {kind.__name__} ({reason}); train it again") from mistake
+    return model.eval()
+
+
+def save_folder(model: pl.LightningModule, folder: Path) -> None:
+    """Write what `load_folder` reads: config.json (the constructor's arguments) and model.safetensors (the weights).
+
+    Other programs can read both without this project and without torch.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(dict(model.hparams), indent=2) + "\n", encoding="utf-8")
+
+
+def load_folder(kind: type[M], folder: Path) -> M:
+    """Build the model that `save_folder` wrote, on the CPU, in eval mode.
+
+    Raises:
+        UserError: the folder lacks one of the two files, or holds another model.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} must hold {CONFIG} and {WEIGHTS}, and has no {name}; save the model there first")
+    try:
+        model = kind(**json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+    except (SafetensorError, RuntimeError, TypeError, ValueError) as mistake:
+        reason = str(mistake).splitlines()[0]
+        raise UserError(f"{folder} holds no {kind.__name__} ({reason}); save the model again") from mistake
     return model.eval()

@@ -1,7 +1,9 @@
 """RQ-VAE (Lee et al. 2022; TIGER, section 3.1): an item embedding becomes one code a level, and back."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -9,7 +11,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.code_table import collision_rate
-from genrec.modules.quantizers import ResidualQuantizer
+from genrec.models.checkpoint import load_folder, save_folder
+from genrec.modules.code_health import code_health
+from genrec.modules.quantizers import ResidualQuantizer, VectorQuantizer
+
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "RqVae",
+    "VectorQuantizer",
+    "batch_inference",
+    "evaluate_quantization",
+    "evaluate_reconstruction",
+]
+
+Batch = dict[str, Tensor] | Tensor
 
 
 class MLP(nn.Sequential):
@@ -49,8 +65,18 @@ class RqVae(pl.LightningModule):
     Args:
         hidden_dim: one size, or the encoder's sizes from the input's side; the decoder mirrors them. `None` leaves
             encoder and decoder out: residual k-means of the embeddings themselves.
+        num_embeddings: codes a level.
         commitment_cost: beta, applied once, by the quantizer.
+        weight_decay: AdamW's; with 0 it is Adam.
         quantization_weight: alpha, the weight of the quantizer's losses beside the reconstruction.
+        quantizer: straight_through, sinkhorn, rotation or ema; see `ResidualQuantizer`.
+
+    Example:
+        >>> model = RqVae(input_dim=6, hidden_dim=8, latent_dim=4, num_embeddings=16)
+        >>> model.generate_semantic_ids(torch.zeros(10, 6)).shape
+        torch.Size([10])
+        >>> RqVae(input_dim=6, hidden_dim=8, latent_dim=4, num_levels=3).generate_semantic_ids(torch.zeros(10, 6)).shape
+        torch.Size([10, 3])
     """
 
     def __init__(
@@ -65,9 +91,11 @@ class RqVae(pl.LightningModule):
         num_levels: int = 1,
         weight_decay: float = 0.0,
         quantization_weight: float = 1.0,
+        quantizer: str = "straight_through",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.input_dim = input_dim
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.quantization_weight = quantization_weight
@@ -78,7 +106,7 @@ class RqVae(pl.LightningModule):
         else:
             self.encoder = Encoder(input_dim, hidden_dim, latent_dim)
             self.decoder = Decoder(latent_dim, _as_sizes(hidden_dim)[::-1], input_dim)
-        self.quantizer = ResidualQuantizer(num_levels, num_embeddings, latent_dim, commitment_cost)
+        self.quantizer = ResidualQuantizer(num_levels, num_embeddings, latent_dim, commitment_cost, quantizer)
         self._epoch_latents: list[Tensor] = []
         self._validated: list[tuple[Tensor, Tensor]] = []
 
@@ -99,6 +127,11 @@ class RqVae(pl.LightningModule):
 
     def encode(self, features: Tensor) -> Tensor:
         """(batch, input_dim) to latents (batch, latent_dim)."""
+        if features.shape[-1] != self.input_dim:
+            raise ValueError(
+                f"features must have input_dim={self.input_dim} columns, got shape {tuple(features.shape)}; "
+                "build RqVae with their width"
+            )
         latents: Tensor = self.encoder(features)
         return latents
 
@@ -138,10 +171,26 @@ class RqVae(pl.LightningModule):
             "embedding_loss": quantized.embedding_loss,
         }
 
-    def training_step(self, batch: dict[str, Tensor] | Tensor, batch_idx: int) -> Tensor:
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write a folder of config.json and model.safetensors, which `from_pretrained` reads."""
+        save_folder(self, Path(path))
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> Self:
+        """The model of a folder that `save_pretrained` wrote, on the CPU, in eval mode.
+
+        Raises:
+            UserError: no such folder, or one of another model.
+        """
+        return load_folder(cls, Path(path))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The total loss of `features` (batch, input_dim), given as a tensor or under that name."""
         features = _features(batch)
         latents = self.encode(features)
         losses = self.losses(features, latents)
+        if batch_idx == 0:
+            self._epoch_latents.clear()  # of an epoch that was broken off
         self._epoch_latents.append(latents.detach())
         for name, value in losses.items():
             self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=len(features))
@@ -153,13 +202,14 @@ class RqVae(pl.LightningModule):
         self._epoch_latents.clear()
         self.log("restarted_codes", float(restarted))
 
-    def validation_step(self, batch: dict[str, Tensor] | Tensor, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         features = _features(batch)
         latents = self.encode(features)
         losses = self.losses(features, latents)
         self._validated.append((self.quantizer.codes(latents), losses["recon_loss"].expand(len(features))))
         self.log("val_loss", losses["loss"], batch_size=len(features))
         self.log("val_recon_loss", losses["recon_loss"], batch_size=len(features))
+        return losses["loss"]
 
     def on_validation_epoch_end(self) -> None:
         """Log how items collide, and one number that orders by collisions first, by reconstruction second."""
@@ -171,9 +221,17 @@ class RqVae(pl.LightningModule):
         # items are counted in whole numbers, so a fraction below 1 only decides between equal counts
         self.log("val_selection", round(rate * len(codes)) + reconstruction / (1 + reconstruction))
 
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        features = _features(batch)
+        losses = self.losses(features, self.encode(features))
+        self.log("test_loss", losses["loss"], batch_size=len(features))
+        self.log("test_recon_loss", losses["recon_loss"], batch_size=len(features))
+        return losses["loss"]
+
     def configure_optimizers(self) -> Any:
+        """AdamW, and where the fit validates, half the learning rate after 5 validations without gain."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        if not self.trainer.fit_loop.epoch_loop.val_loop._data_source.is_defined():
+        if not self.trainer.enable_validation:
             return optimizer
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="min", factor=0.5, patience=5)
         frequency = self.trainer.check_val_every_n_epoch or 1
@@ -181,8 +239,92 @@ class RqVae(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": plateau}
 
 
-def _features(batch: dict[str, Tensor] | Tensor) -> Tensor:
-    return batch["features"] if isinstance(batch, dict) else batch
+@torch.no_grad()
+def batch_inference(model: RqVae, dataloader: Iterable[Batch], device: str = "cuda") -> Tensor:
+    """The semantic IDs of all items of a loader, in its order.
+
+    Args:
+        dataloader: batches as tensors (batch, input_dim) or as dicts that hold such a tensor as `features`.
+        device: where to compute; `cuda` is the CPU where there is no GPU.
+
+    Returns:
+        (n_items,) int64, or (n_items, num_levels) with more than one level, on the CPU.
+    """
+    return torch.cat([model.generate_semantic_ids(features).cpu() for features in _batches(model, dataloader, device)])
+
+
+@torch.no_grad()
+def evaluate_reconstruction(model: RqVae, dataloader: Iterable[Batch], device: str = "cuda") -> dict[str, float]:
+    """How near the decoded codes come to the features.
+
+    Args:
+        dataloader, device: as in `batch_inference`.
+
+    Returns:
+        `mse`, the mean over all elements, and its root `rmse`; `sse_per_item`, an item's summed squared error;
+        `cosine_similarity`, the mean over the items.
+    """
+    squares, cosines, n_items = 0.0, 0.0, 0
+    for features in _batches(model, dataloader, device):
+        reconstructed = model(features)[0]
+        squares += F.mse_loss(reconstructed, features, reduction="sum").item()
+        cosines += F.cosine_similarity(reconstructed, features, dim=1).sum().item()
+        n_items += len(features)
+    mse = squares / (n_items * model.input_dim)
+    return {
+        "mse": mse,
+        "rmse": mse**0.5,
+        "sse_per_item": squares / n_items,
+        "cosine_similarity": cosines / n_items,
+    }
+
+
+@torch.no_grad()
+def evaluate_quantization(model: RqVae, dataloader: Iterable[Batch], device: str = "cuda") -> dict[str, float]:
+    """How the items spread over the codes.
+
+    Args:
+        dataloader, device: as in `batch_inference`.
+
+    Returns:
+        `usage_rate`, the share of all levels' codes in use; `unique_codes`, the number of distinct semantic IDs;
+        `perplexity` of the semantic IDs, with one level the codebook's; and the figures of `code_health`.
+    """
+    codes = torch.cat([model.semantic_codes(features).cpu() for features in _batches(model, dataloader, device)])
+    health = code_health(codes, model.quantizer.num_embeddings)
+    usage = [health[f"usage_level_{level}"] for level in range(codes.shape[1])]
+    return {"usage_rate": sum(usage) / len(usage), "unique_codes": len(torch.unique(codes, dim=0)), **health}
+
+
+def _batches(model: RqVae, dataloader: Iterable[Batch], device: str) -> Iterator[Tensor]:
+    """The loader's features on the device, the model there too and in eval mode as long as they last."""
+    if device == "cuda" and not torch.cuda.is_available():
+        device = "cpu"
+    model.to(device)
+    is_empty = True
+    with _eval_mode(model):
+        for batch in dataloader:
+            yield _features(batch).to(device)
+            is_empty = False
+    if is_empty:
+        raise ValueError("dataloader must have at least one batch, got none; is its data set empty?")
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _features(batch: Batch) -> Tensor:
+    features = batch.get("features") if isinstance(batch, dict) else batch
+    if not isinstance(features, Tensor):
+        raise ValueError(f"a batch must be a tensor or a dict with a tensor 'features', got {type(features).__name__}")
+    return features
 
 
 def _without_single_level(codes: Tensor) -> Tensor:

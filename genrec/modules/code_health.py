@@ -18,7 +18,9 @@ def code_health(codes: Tensor, code_num: int) -> dict[str, float]:
 
     Returns:
         `usage` (share of codes in use) and `entropy` (of the codes' frequencies, 1 = all equally often), each as
-        `_level_l` and, for the worst level, `min_`; `collision_rate`; `largest_bucket` (items that share all codes).
+        `_level_l` and, for the worst level, `min_`; `perplexity_level_l`, how many equally frequent codes would have
+        that entropy; `entropy` and `perplexity` of whole rows; `collision_rate`; `largest_bucket` (items that share
+        all codes).
 
     Example:
         >>> health = code_health(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 0]]), code_num=2)
@@ -26,19 +28,26 @@ def code_health(codes: Tensor, code_num: int) -> dict[str, float]:
         (1.0, 1.0, 0.25, 2.0)
     """
     health: dict[str, float] = {}
-    for level, column in enumerate(codes.unbind(1)):
-        counts = torch.bincount(column, minlength=code_num).double()
-        health[f"usage_level_{level}"] = float((counts > 0).double().mean())
-        # a small catalogue can not fill all codes: its own size bounds what is possible
-        possible = math.log(min(code_num, len(codes)))
-        entropy = float(torch.special.entr(counts / counts.sum()).sum())
-        health[f"entropy_level_{level}"] = entropy / possible if possible else 1.0
     levels = range(codes.shape[1])
+    for level in levels:
+        counts = torch.bincount(codes[:, level], minlength=code_num)
+        health[f"usage_level_{level}"] = float((counts > 0).double().mean())
+        health |= _spread(counts, code_num, f"_level_{level}")
+    health |= _spread(torch.unique(codes, dim=0, return_counts=True)[1], code_num ** len(levels))
     health["min_usage"] = min(health[f"usage_level_{level}"] for level in levels)
     health["min_entropy"] = min(health[f"entropy_level_{level}"] for level in levels)
     health["collision_rate"] = collision_rate(codes)
     health["largest_bucket"] = float(append_collision_codes(codes)[:, -1].max() + 1)
     return health
+
+
+def _spread(counts: Tensor, n_possible: int, suffix: str = "") -> dict[str, float]:
+    """Entropy, as a share of the most that is possible, and perplexity of codes that occur `counts` times."""
+    frequencies = counts.double() / counts.sum()
+    entropy = float(torch.special.entr(frequencies).sum())
+    # a small catalogue can not fill all codes: its own size bounds what is possible
+    possible = math.log(min(n_possible, int(counts.sum())))
+    return {f"entropy{suffix}": entropy / possible if possible else 1.0, f"perplexity{suffix}": math.exp(entropy)}
 
 
 def check_gates(health: Mapping[str, float], min_usage: float, min_entropy: float, max_collision_rate: float) -> None:

@@ -25,8 +25,11 @@ def nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
-    """|p|^2 + |c|^2 - 2 p.c for each pair; (n, k)."""
-    return torch.addmm(points.square().sum(1, keepdim=True) + centres.square().sum(1), points, centres.T, alpha=-2)
+    """|p|^2 + |c|^2 - 2 p.c for each pair, in the precision of the centres; (n, k)."""
+    # a difference of large numbers: under autocast, in bfloat16, other centres would be nearest
+    with torch.autocast(points.device.type, enabled=False):
+        points = points.to(centres.dtype)
+        return torch.addmm(points.square().sum(1, keepdim=True) + centres.square().sum(1), points, centres.T, alpha=-2)
 
 
 def seed_centres(points: Tensor, k: int, generator: torch.Generator) -> Tensor:
@@ -42,7 +45,7 @@ def seed_centres(points: Tensor, k: int, generator: torch.Generator) -> Tensor:
     for i in range(1, k):
         # cumulative sums in float64: in float32 the tail of a million small weights would be lost
         cumulative = closest.double().cumsum(0)
-        drawn = torch.rand(1, generator=generator, dtype=torch.float64) * cumulative[-1]
+        drawn = torch.rand(1, generator=generator, dtype=torch.float64).to(cumulative.device) * cumulative[-1]
         centres[i] = points[torch.searchsorted(cumulative, drawn).clamp_max(len(points) - 1)]
         closest = torch.minimum(closest, (points - centres[i]).square().sum(1))
     return centres

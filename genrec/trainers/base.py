@@ -3,6 +3,8 @@
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,14 @@ HARMLESS_WARNINGS = (
 )
 
 
+class OpenTensorBoard(TensorBoardLogger):
+    """Stays open between fit and test: tensorboardX empties a file that it reopens within a second."""
+
+    def finalize(self, status: str) -> None:
+        self.experiment.flush()
+        self.save()
+
+
 class BaseTrainer:
     """Trains a LightningModule as a config says; afterwards the model has its best weights."""
 
@@ -34,37 +44,83 @@ class BaseTrainer:
         self.trainer: pl.Trainer | None = None
 
     def _create_default_logger(self) -> Logger:
-        return TensorBoardLogger(
+        return OpenTensorBoard(
             save_dir=self.config.log_dir, name=self.config.experiment_name, version=self.config.version
         )
 
     def setup_trainer(self) -> None:
-        """Build Lightning's trainer from the config."""
-        self.trainer = self._lightning_trainer(validates=True)
+        """Build Lightning's trainer from the config as `self.trainer`; seeds all random numbers.
+
+        `train` and `test` do so themselves. What is changed on `self.trainer` before `train` holds for that training.
+        """
+        config = self.config
+        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+        pl.seed_everything(config.random_seed, workers=True, verbose=False)
+        self.trainer = pl.Trainer(
+            accelerator="gpu" if config.gpus else "cpu",
+            devices=config.gpus or 1,
+            max_epochs=config.max_epochs,
+            precision=config.precision,  # type: ignore[arg-type]
+            # a model that steps its optimizers itself also clips for itself
+            gradient_clip_val=config.gradient_clip_val if self.model.automatic_optimization else None,
+            accumulate_grad_batches=config.accumulate_grad_batches,
+            # a float: Lightning takes a whole number for batches
+            val_check_interval=min(float(config.val_check_interval), 1.0),
+            check_val_every_n_epoch=max(int(config.val_check_interval), 1),
+            num_sanity_val_steps=0,
+            callbacks=self._callbacks(),
+            logger=self.logger,
+            deterministic=config.deterministic,
+            enable_progress_bar=self._draws_progress(),
+            enable_model_summary=False,
+            log_every_n_steps=1,  # metrics are logged by epoch; more than an epoch's steps would only warn
+            use_distributed_sampler=False,
+        )
+        self._save_after_each_epoch(self.trainer)
 
     def train(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None = None) -> None:
-        """Fit, from the last whole epoch of an interrupted run if the config says so; restore the best weights."""
-        self.trainer = self._lightning_trainer(validates=val_dataloader is not None)
+        """Fit, from the last whole epoch of an interrupted run if the config says so; restore the best weights.
+
+        A second call trains the same weights for `max_epochs` more. Without validation the last weights stay.
+        """
+        trainer = self._fresh_trainer()
         last = self._last_checkpoint()
         if last is not None:
             sys.stderr.write(f"resuming {self.config.experiment_name} after epoch {last['epoch']}\n")
             if isinstance(self.logger, CurveLogger):
                 self.logger.restore(last["curves"])
+            sampler: Any = getattr(train_dataloader, "sampler", None)
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(last["epoch"])  # worker processes read ahead before Lightning tells it
         if last is None or not self._is_finished(last):
             path = None if last is None else str(self._last_file)
             self.model.train()
-            with warnings.catch_warnings():
-                for harmless in HARMLESS_WARNINGS:
-                    warnings.filterwarnings("ignore", harmless)
-                self.trainer.fit(self.model, train_dataloader, val_dataloader, ckpt_path=path, weights_only=True)
+            with self._quiet():
+                trainer.fit(self.model, train_dataloader, val_dataloader, ckpt_path=path, weights_only=True)
         if val_dataloader is not None:
             self._restore_best()
 
     def test(self, test_dataloader: DataLoader[Any]) -> dict[str, float]:
         """Lightning's test loop on the weights that the model has; {} when it logs nothing."""
-        trainer = self.trainer or self._lightning_trainer(validates=False)
-        results = trainer.test(self.model, test_dataloader, verbose=False)
+        trainer = self.trainer or self._fresh_trainer()
+        with self._quiet():
+            results = trainer.test(self.model, test_dataloader, verbose=False)
         return dict(results[0]) if results else {}
+
+    @staticmethod
+    @contextmanager
+    def _quiet() -> Iterator[None]:
+        with warnings.catch_warnings():
+            for harmless in HARMLESS_WARNINGS:
+                warnings.filterwarnings("ignore", harmless)
+            yield
+
+    def _fresh_trainer(self) -> pl.Trainer:
+        """The trainer that was set up, or a new one after a training: Lightning's counts its epochs once."""
+        if self.trainer is None or self.trainer.state.fn is not None:
+            self.setup_trainer()
+        assert self.trainer is not None
+        return self.trainer
 
     @property
     def _last_file(self) -> Path:
@@ -92,34 +148,6 @@ class BaseTrainer:
         content = torch.load(best, map_location=self.model.device, weights_only=True)
         self.model.load_state_dict(content["state_dict"], strict=True)
 
-    def _lightning_trainer(self, validates: bool) -> pl.Trainer:
-        config = self.config
-        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-        pl.seed_everything(config.random_seed, workers=True, verbose=False)
-        trainer = pl.Trainer(
-            accelerator="gpu" if config.gpus else "cpu",
-            devices=config.gpus or 1,
-            max_epochs=config.max_epochs,
-            precision=config.precision,  # type: ignore[arg-type]
-            # a model that steps its optimizers itself also clips for itself
-            gradient_clip_val=config.gradient_clip_val if self.model.automatic_optimization else None,
-            accumulate_grad_batches=config.accumulate_grad_batches,
-            # a float: Lightning takes a whole number for batches
-            val_check_interval=min(float(config.val_check_interval), 1.0),
-            check_val_every_n_epoch=max(int(config.val_check_interval), 1),
-            num_sanity_val_steps=0,
-            callbacks=self._callbacks(validates),
-            logger=self.logger,
-            deterministic=config.deterministic,
-            enable_progress_bar=self._draws_progress(),
-            enable_model_summary=False,
-            log_every_n_steps=1,  # metrics are logged by epoch; more than an epoch's steps would only warn
-            use_distributed_sampler=False,
-            enable_checkpointing=validates,
-        )
-        self._save_after_each_epoch(trainer)
-        return trainer
-
     def _save_after_each_epoch(self, trainer: pl.Trainer) -> None:
         """Write last.ckpt when an epoch is wholly over: schedulers step and metrics are logged after the last hook."""
         finish_epoch = trainer.fit_loop.on_advance_end
@@ -130,23 +158,23 @@ class BaseTrainer:
 
         trainer.fit_loop.on_advance_end = finish_and_save  # type: ignore[method-assign]
 
-    def _callbacks(self, validates: bool) -> list[Callback]:
+    def _callbacks(self) -> list[Callback]:
         config = self.config
         callbacks: list[Callback] = [EpochSeed(config.random_seed)]
         if isinstance(self.logger, CurveLogger):
             callbacks.append(KeptCurves(self.logger))
             if config.progress_bar and not self._draws_progress():
                 callbacks.append(EpochLines(self.logger))
-        if validates:
-            callbacks += self._selection()
-        return callbacks
+        return callbacks + self._selection()
 
     def _selection(self) -> list[Callback]:
-        """What keeps the best weights and stops when they no longer improve."""
+        """What keeps the best weights and stops when they no longer improve; idle where nothing is validated."""
         config = self.config
         best = ModelCheckpoint(
             dirpath=config.checkpoint_dir,
-            filename=f"{{epoch}}-{{{config.monitor}:.4f}}",
+            # a metric's name may hold a slash, which a file's may not
+            filename=f"epoch={{epoch}}-{config.monitor.replace('/', '_')}={{{config.monitor}:.2f}}",
+            auto_insert_metric_name=False,
             monitor=config.monitor,
             mode=config.monitor_mode,
             save_top_k=config.save_top_k,
@@ -155,8 +183,12 @@ class BaseTrainer:
         )
         if config.early_stopping_patience == 0:
             return [best]
-        stop = EarlyStopping(config.monitor, patience=config.early_stopping_patience, mode=config.monitor_mode)
+        # not strict: `best` already refuses a validation that does not log the metric
+        stop = EarlyStopping(
+            config.monitor, patience=config.early_stopping_patience, mode=config.monitor_mode, strict=False
+        )
         return [best, stop]
 
     def _draws_progress(self) -> bool:
-        return self.config.progress_bar and sys.stderr.isatty()
+        """Of the pipeline's trainings a terminal alone draws bars; where there is none they write lines."""
+        return self.config.progress_bar and (sys.stderr.isatty() or not isinstance(self.logger, CurveLogger))

@@ -1,6 +1,7 @@
 """What a trainer is told: typed dataclasses with the defaults that page 000 prints."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
@@ -14,9 +15,12 @@ class TrainingConfig:
     """How long, how fast, where to.
 
     Attributes:
-        gpus: how many GPUs; 0 trains on the CPU.
+        gpus: how many GPUs, or the ids of those to use; 0 or none trains on the CPU.
+        num_workers: worker processes of a loader, at most.
         val_check_interval: how often an epoch validates, in epochs; above 1 must be whole.
         early_stopping_patience: validations without gain of `monitor`; 0 never stops early.
+        deterministic: refuse operations that have no deterministic algorithm; "warn" uses them and says so.
+        run_test: test the best weights at the end of `train_model`.
         monitor, monitor_mode: the metric that chooses the best weights, and whether `min` or `max` is best.
         resume: continue from `checkpoint_dir`/last.ckpt where there is one.
     """
@@ -24,7 +28,7 @@ class TrainingConfig:
     max_epochs: int = 100
     batch_size: int = 32
     learning_rate: float = 1e-3
-    gpus: int = field(default_factory=_gpus_at_hand)
+    gpus: int | list[int] = field(default_factory=_gpus_at_hand)
     precision: int | str = 32
     num_workers: int = 4
     gradient_clip_val: float = 1.0
@@ -36,7 +40,7 @@ class TrainingConfig:
     version: str | None = None
     save_top_k: int = 3
     early_stopping_patience: int = 10
-    deterministic: bool = True
+    deterministic: bool | Literal["warn"] = True
     random_seed: int = 42
     progress_bar: bool = True
     run_test: bool = True

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from genrec.models.etegrec import ETEGRec
 from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import RankingConfig
+from genrec.trainers.config import RankingConfig, TrainingConfig
 from genrec.trainers.curves import CurveLogger
 
 
@@ -53,7 +53,7 @@ class ETEGRecTrainer(BaseTrainer):
         config = replace(
             self.config, checkpoint_dir=str(self._directory / "joint"), val_check_interval=float(self.model.cycle)
         )
-        BaseTrainer(self.model, config, self.logger).train(train_dataloader, val_dataloader)
+        self._train_stage(config, train_dataloader, val_dataloader)
         self._save_joint_stage()
 
     def train_final_stage(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None) -> None:
@@ -67,7 +67,14 @@ class ETEGRecTrainer(BaseTrainer):
             max_epochs=self.config.final_max_epochs,
             early_stopping_patience=self.config.final_early_stopping_patience,
         )
-        BaseTrainer(self.model, config, self.logger).train(train_dataloader, val_dataloader)
+        self._train_stage(config, train_dataloader, val_dataloader)
+
+    def _train_stage(
+        self, config: TrainingConfig, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None
+    ) -> None:
+        stage = BaseTrainer(self.model, config, self.logger)
+        stage.train(train_dataloader, val_dataloader)
+        self.trainer = stage.trainer
 
     @property
     def _directory(self) -> Path:

@@ -1,12 +1,14 @@
 """A model's file: the round trip, its bytes, and files that are something else."""
 
+import json
 import pickle
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from genrec.errors import UserError
-from genrec.models.checkpoint import load_model, save_model
+from genrec.models.checkpoint import load_folder, load_model, save_folder, save_model
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
@@ -142,3 +144,61 @@ def test_a_file_that_holds_no_model_is_refused(tmp_path, content):
 def test_a_file_of_another_program_is_refused(tmp_path):
     (tmp_path / "model.ckpt").write_text("embedding,1,2,3\n")
     assert_is_refused(SASRec, tmp_path / "model.ckpt")
+
+
+# A folder of config.json and model.safetensors.
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: type(model).__name__)
+def test_a_model_comes_back_from_a_folder_bit_by_bit(model, tmp_path):
+    save_folder(model, tmp_path / "new" / "folder")
+    loaded = load_folder(type(model), tmp_path / "new" / "folder")
+    assert list(loaded.state_dict()) == list(model.state_dict())
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert not loaded.training
+
+
+def test_a_folder_can_be_read_without_this_project(tmp_path):
+    save_folder(models()[2], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["input_dim"], config["hidden_dim"], config["num_levels"]) == (6, [16, 8], 3)
+    assert load_file(tmp_path / "model.safetensors")["quantizer.levels.2.codebook"].shape == (8, 4)
+
+
+def test_equal_models_give_equal_folders(tmp_path):
+    for name in ("a", "b"):
+        save_folder(sasrec(), tmp_path / name)
+    for file in ("config.json", "model.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_folder_without_one_of_its_files_is_refused(tmp_path, missing):
+    save_folder(sasrec(), tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(UserError, match=f"must hold config.json and model.safetensors, and has no {missing}"):
+        load_folder(SASRec, tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100])
+def test_truncated_weights_are_refused(tmp_path, kept):
+    save_folder(sasrec(), tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(UserError, match="holds no SASRec"):
+        load_folder(SASRec, tmp_path)
+
+
+def test_a_folder_of_another_model_is_refused(tmp_path):
+    save_folder(sasrec(), tmp_path)
+    with pytest.raises(UserError, match="holds no RqVae .*; save the model again"):
+        load_folder(RqVae, tmp_path)
+
+
+def test_a_folder_whose_weights_are_not_all_there_is_refused(tmp_path):
+    save_folder(sasrec(), tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["norm.weight"]
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="holds no SASRec"):
+        load_folder(SASRec, tmp_path)

@@ -1,11 +1,26 @@
 """RQ-VAE as a model: shapes of its answers, its loss, its codebooks over an epoch, and what training it keeps."""
 
+import math
+import warnings
+
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
 
 from genrec.data.batches import row_loader
-from genrec.models.rqvae import Decoder, Encoder, RqVae
+from genrec.errors import UserError
+from genrec.models.rqvae import (
+    Decoder,
+    Encoder,
+    RqVae,
+    VectorQuantizer,
+    batch_inference,
+    evaluate_quantization,
+    evaluate_reconstruction,
+)
+from genrec.modules.quantizers import QUANTIZERS
 from genrec.trainers.base import BaseTrainer
 from genrec.trainers.config import TrainingConfig
 from genrec.trainers.curves import CurveLogger
@@ -117,6 +132,86 @@ def config(folder, **options):
     return TrainingConfig(**(settings | options))
 
 
+def test_a_batch_of_anything_else_is_refused():
+    for batch, kind in (({"text": ["a"]}, "NoneType"), ([torch.zeros(2, 6)], "list")):
+        with pytest.raises(
+            ValueError, match=f"^a batch must be a tensor or a dict with a tensor 'features', got {kind}$"
+        ):
+            small().training_step(batch, 0)
+
+
+def test_features_of_another_width_are_refused(features):
+    with pytest.raises(ValueError, match=r"features must have input_dim=6 columns, got shape \(60, 5\); build RqVae"):
+        small()(features[:, :5])
+
+
+def test_the_commitment_weight_counts_once_in_the_training_loss(features):
+    # page 002 adds what the quantizer returns, page 003's VQVAELoss multiplies: together that would be 0.25 squared
+    model = small(1)
+    codebook = model.quantizer.levels[0].codebook
+    latents = model.encode(features)
+    nearest = codebook[torch.cdist(latents, codebook).argmin(1)]
+    distance = F.mse_loss(latents, nearest)
+    expected = F.mse_loss(model.decoder(nearest), features) + 0.25 * distance + distance
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it logs without a trainer
+        torch.testing.assert_close(model.training_step({"features": features}, 0), expected)
+
+
+def test_steps_without_a_trainer_keep_no_more_than_an_epoch(features):
+    model = small()
+    model.log = lambda *arguments, **options: None
+    for _ in range(3):
+        for batch_idx, batch in enumerate(features.split(20)):
+            model.training_step(batch, batch_idx)
+    assert sum(len(latents) for latents in model._epoch_latents) == 60
+
+
+def test_without_weight_decay_the_optimizer_is_adam(features):
+    first, second = small(), small()
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    first._trainer = trainer
+    ours = first.configure_optimizers()
+    adam = torch.optim.Adam(second.parameters(), lr=3e-3)
+    for model, optimizer in ((first, ours), (second, adam)):
+        for _ in range(3):
+            optimizer.zero_grad()
+            model.losses(features, model.encode(features))["loss"].backward()
+            optimizer.step()
+    assert all(torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_every_quantizer_learns(features, tmp_path, quantizer):
+    model = small(quantizer=quantizer)
+    model.initialize_codebooks(features, 10, seed=0)
+    before = model.reconstruction_error(features)
+    BaseTrainer(model, config(tmp_path, max_epochs=40), CurveLogger()).train(row_loader(features, 20, seed=0))
+    assert model.eval().reconstruction_error(features) < 0.75 * before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_every_quantizer_comes_back_bit_by_bit(features, tmp_path, quantizer):
+    model = small(quantizer=quantizer)
+    BaseTrainer(model, config(tmp_path / "run", max_epochs=2), CurveLogger()).train(row_loader(features, 20, seed=0))
+    model.save_pretrained(tmp_path / "folder")
+    for loaded in (
+        RqVae.load_from_checkpoint(tmp_path / "run" / "last.ckpt"),
+        RqVae.from_pretrained(str(tmp_path / "folder")),
+    ):
+        assert loaded.hparams["quantizer"] == quantizer
+        assert list(loaded.state_dict()) == list(model.state_dict())
+        assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+        assert torch.equal(loaded.semantic_codes(features), model.semantic_codes(features))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match="must hold config.json and model.safetensors"):
+        RqVae.from_pretrained(tmp_path / "nothing here")
+
+
 @pytest.mark.slow
 def test_training_lowers_the_reconstruction_error(features, tmp_path):
     model = small()
@@ -188,3 +283,125 @@ def test_lightnings_checkpoint_is_loaded_bit_by_bit(tmp_path):
     loaded = RqVae.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
     assert dict(loaded.hparams) == dict(model.hparams)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
+# Page 002's functions.
+
+
+def loaders(features):
+    return [
+        DataLoader(features, batch_size=7),
+        DataLoader([{"features": row} for row in features], batch_size=7),
+        [features],
+    ]
+
+
+@pytest.mark.parametrize("num_levels", [1, 3])
+def test_a_loaders_semantic_ids_are_those_of_its_items_whatever_the_batches(features, num_levels):
+    model = small(num_levels)
+    expected = model.generate_semantic_ids(features)
+    assert expected.shape == ((60,) if num_levels == 1 else (60, 3))
+    assert all(torch.equal(batch_inference(model, loader), expected) for loader in loaders(features))
+
+
+def test_the_default_device_is_at_hand(features):
+    # page 002's `cuda` raises on a machine without a GPU
+    model = small()
+    for measure in (batch_inference, evaluate_reconstruction, evaluate_quantization):
+        measure(model, [features])
+    assert model.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("measure", [batch_inference, evaluate_reconstruction, evaluate_quantization])
+def test_measuring_leaves_the_mode_as_it_was(features, measure):
+    # a model left in eval mode would train its averages and dropout no more
+    for mode in (True, False):
+        model = small().train(mode)
+        measure(model, [features])
+        assert model.training is mode
+        with pytest.raises(ValueError, match="a batch must be"):
+            measure(model, [features, None])
+        assert model.training is mode
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_measuring_changes_no_weight(features, quantizer):
+    model = small(quantizer=quantizer).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for measure in (batch_inference, evaluate_reconstruction, evaluate_quantization):
+        measure(model, [features])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("measure", [batch_inference, evaluate_reconstruction, evaluate_quantization])
+def test_an_empty_loader_is_refused(measure):
+    with pytest.raises(ValueError, match="^dataloader must have at least one batch, got none; is its data set empty"):
+        measure(small(), [])
+
+
+def decoding_to(features):
+    """A model that reconstructs `features`, whatever it is given: two dimensions, one code."""
+    model = RqVae(input_dim=2, hidden_dim=None, num_embeddings=1)
+    with torch.no_grad():
+        model.quantizer.levels[0].codebook.copy_(torch.tensor([features]))
+    return model
+
+
+def test_mse_is_the_mean_over_elements_not_over_items():
+    # page 002 divides the summed squares by the items: input_dim times as much
+    features = torch.tensor([[1.0, 2.0], [1.0, 4.0]])
+    figures = evaluate_reconstruction(decoding_to([1.0, 1.0]), [features[:1], features[1:]])
+    assert figures["mse"] == pytest.approx((0 + 1 + 0 + 9) / 4)
+    assert figures["rmse"] == pytest.approx(math.sqrt(10 / 4))
+    assert figures["sse_per_item"] == pytest.approx((1 + 9) / 2)
+    cosines = [3 / math.sqrt(5 * 2), 5 / math.sqrt(17 * 2)]
+    assert figures["cosine_similarity"] == pytest.approx(sum(cosines) / 2)
+
+
+def test_every_batch_counts_by_its_items():
+    features = torch.randn(10, 2, generator=torch.Generator().manual_seed(0))
+    model = decoding_to([0.5, 0.0])
+    whole = evaluate_reconstruction(model, [features])
+    assert evaluate_reconstruction(model, [features[:9], features[9:]]) == pytest.approx(whole)
+    assert whole["mse"] == pytest.approx(model.reconstruction_error(features))
+
+
+def on_a_line(*values):
+    """A model with these codes, of which items choose the nearest."""
+    model = RqVae(input_dim=1, hidden_dim=None, num_embeddings=len(values))
+    with torch.no_grad():
+        model.quantizer.levels[0].codebook.copy_(torch.tensor(values)[:, None])
+    return model
+
+
+def test_evenly_used_codes_have_a_perplexity_of_their_number():
+    figures = evaluate_quantization(on_a_line(0.0, 1.0, 2.0, 3.0), [torch.arange(4.0).repeat(5)[:, None]])
+    assert (figures["usage_rate"], figures["unique_codes"]) == (1, 4)
+    assert figures["perplexity"] == pytest.approx(4, abs=1e-12)
+
+
+def test_one_used_code_has_a_perplexity_of_one():
+    figures = evaluate_quantization(on_a_line(0.0, 9.0, 9.5, 9.9), [torch.zeros(6, 1)])
+    assert (figures["usage_rate"], figures["unique_codes"], figures["perplexity"]) == (0.25, 1, 1)
+    assert figures["collision_rate"] == 5 / 6
+
+
+def test_several_levels_are_measured_each_and_together(features):
+    # page 002 counts with bincount, which takes one column only
+    model = small(3)
+    model.initialize_codebooks(features, 10, seed=0)
+    figures = evaluate_quantization(model, DataLoader(features, batch_size=7))
+    codes = model.semantic_codes(features)
+    assert figures["unique_codes"] == len({tuple(row) for row in codes.tolist()})
+    assert figures["collision_rate"] == pytest.approx(1 - figures["unique_codes"] / 60)
+    used = [len(column.unique()) / 8 for column in codes.unbind(1)]
+    assert [figures[f"usage_level_{level}"] for level in range(3)] == used
+    assert figures["usage_rate"] == pytest.approx(sum(used) / 3)
+    for level, column in enumerate(codes.unbind(1)):
+        shares = [column.tolist().count(code) / 60 for code in set(column.tolist())]
+        entropy = -sum(share * math.log(share) for share in shares)
+        assert figures[f"perplexity_level_{level}"] == pytest.approx(math.exp(entropy))
+
+
+def test_the_quantizer_of_page_002_is_here_too():
+    assert VectorQuantizer is QUANTIZERS["straight_through"]

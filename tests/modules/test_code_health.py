@@ -33,6 +33,25 @@ def test_entropy_is_relative_to_the_most_that_is_possible():
     assert code_health(codes, code_num=256)["min_entropy"] == pytest.approx(entropy / math.log(4))
 
 
+def test_perplexity_counts_equally_frequent_codes():
+    uniform = code_health(torch.arange(6)[:, None], code_num=8)
+    assert uniform["perplexity_level_0"] == uniform["perplexity"] == pytest.approx(6)
+    assert code_health(torch.zeros(6, 1, dtype=torch.long), code_num=8)["perplexity"] == 1
+    # as even as: half of the items one code, half two others
+    skewed = code_health(torch.tensor([[0], [0], [1], [2]]), code_num=8)
+    assert skewed["perplexity"] == pytest.approx(2**1.5)
+
+
+def test_figures_of_whole_rows_count_semantic_ids():
+    # each level uses both codes evenly, but they occur together only in two ways
+    codes = torch.tensor([[0, 0], [1, 1], [0, 0], [1, 1]])
+    health = code_health(codes, code_num=2)
+    assert health["perplexity_level_0"] == health["perplexity_level_1"] == pytest.approx(2)
+    assert health["perplexity"] == pytest.approx(2)
+    assert health["entropy_level_0"] == 1
+    assert health["entropy"] == pytest.approx(0.5)
+
+
 def test_gates_name_each_figure_and_its_bound():
     health = {"min_usage": 0.25, "min_entropy": 0.9, "collision_rate": 0.5}
     with pytest.raises(UserError) as refusal:

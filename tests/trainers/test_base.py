@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import subprocess
 import sys
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from genrec.code_table import build_code_table
@@ -147,6 +150,139 @@ def test_a_bare_trainer_logs_for_tensorboard(tmp_path):
     trainer = BaseTrainer(Scripted([]), settings)
     assert isinstance(trainer.logger, TensorBoardLogger)
     assert trainer.logger.log_dir == str(tmp_path / "logs" / "first" / "v1")
+
+
+def test_a_logger_that_is_empty_is_still_the_users_own(tmp_path):
+    # `logger or default` would replace it
+    class Empty(CurveLogger):
+        def __len__(self):
+            return 0
+
+    logger = Empty()
+    assert BaseTrainer(Scripted([]), config(tmp_path), logger).logger is logger
+
+
+def test_checkpoints_are_named_by_epoch_and_metric(tmp_path):
+    fit(tmp_path, [3.0, 1.0, 2.0, 2.5], save_top_k=2)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["epoch=1-val_loss=1.00.ckpt", "epoch=2-val_loss=2.00.ckpt", "last.ckpt"]
+
+
+def test_no_trainer_is_there_before_it_is_needed(tmp_path):
+    trainer = BaseTrainer(Scripted([]), config(tmp_path), CurveLogger())
+    assert trainer.trainer is None
+    assert trainer.test(batches()) == {"test_weight": 0}
+    assert trainer.trainer is not None
+
+
+def test_a_test_that_logs_nothing_gives_nothing(tmp_path):
+    class Silent(Scripted):
+        def test_step(self, batch, batch_idx):
+            pass
+
+    assert BaseTrainer(Silent([]), config(tmp_path), CurveLogger()).test(batches()) == {}
+
+
+def test_a_trainer_that_was_set_up_and_changed_is_the_one_that_trains(tmp_path):
+    class Count(pl.Callback):
+        epochs = 0
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            self.epochs += 1
+
+    trainer = BaseTrainer(Scripted([1.0] * 2), config(tmp_path, max_epochs=2), CurveLogger())
+    trainer.setup_trainer()
+    mine, counting = trainer.trainer, Count()
+    mine.callbacks.append(counting)
+    trainer.train(batches(), batches())
+    assert trainer.trainer is mine
+    assert counting.epochs == 2
+
+
+def test_a_second_training_goes_on_from_the_weights_of_the_first(tmp_path):
+    # Lightning's own trainer has reached its last epoch and would do nothing, without a word
+    model, trainer = fit(tmp_path, [3.0, 2.0, 1.0, 0.9, 0.8, 0.7], max_epochs=3)
+    assert model.weight == 3
+    trainer.train(batches(), batches())
+    assert model.weight == 6
+
+
+def test_a_test_does_not_use_the_training_up(tmp_path):
+    model = Scripted([2.0, 1.0])
+    trainer = BaseTrainer(model, config(tmp_path, max_epochs=2, gradient_clip_val=0.0), CurveLogger())
+    trainer.test(batches())
+    trainer.train(batches(), batches())
+    assert model.weight == 2
+
+
+def test_without_a_validation_set_patience_stops_nothing(tmp_path):
+    # Lightning's early stopping raises where its metric is never logged
+    model = Scripted([])
+    settings = config(tmp_path, max_epochs=3, gradient_clip_val=0.0, early_stopping_patience=1)
+    BaseTrainer(model, settings, CurveLogger()).train(batches())
+    assert model.weight == 3
+
+
+def test_a_metric_that_validation_does_not_log_is_refused(tmp_path):
+    with pytest.raises(MisconfigurationException, match="val_lsos"):
+        fit(tmp_path, [1.0, 1.0], monitor="val_lsos", early_stopping_patience=2)
+
+
+@pytest.fixture
+def _determinism_of_the_process():
+    mode = torch.get_deterministic_debug_mode()
+    yield
+    torch.set_deterministic_debug_mode(mode)
+
+
+class Undetermined(Scripted):
+    """Uses an operation without a deterministic algorithm, as some are on a GPU."""
+
+    def training_step(self, batch, batch_idx):
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.usefixtures("_determinism_of_the_process")
+def test_operations_without_a_deterministic_algorithm_are_refused_or_named(tmp_path):
+    settings = {"max_epochs": 1, "gradient_clip_val": 0.0}
+    with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+        BaseTrainer(Undetermined([]), config(tmp_path, **settings), CurveLogger()).train(batches())
+    model = Undetermined([])
+    trainer = BaseTrainer(model, config(tmp_path, deterministic="warn", **settings), CurveLogger())
+    with pytest.warns(UserWarning, match="does not have a deterministic implementation"):
+        trainer.train(batches())
+    assert model.weight == 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "accelerator", "devices"), [(0, "cpu", 1), ([], "cpu", 1), (2, "gpu", 2), ([0, 3], "gpu", [0, 3])]
+)
+def test_gpus_are_lightnings_accelerator_and_devices(tmp_path, monkeypatch, gpus, accelerator, devices):
+    # Lightning 2 knows no `gpus` any more
+    given = {}
+    monkeypatch.setattr(pl, "Trainer", lambda **options: given.update(options) or pl_trainer(logger=False))
+    pl_trainer = Trainer
+    BaseTrainer(Scripted([]), config(tmp_path, gpus=gpus), CurveLogger()).setup_trainer()
+    assert (given["accelerator"], given["devices"]) == (accelerator, devices)
+    assert "gpus" not in given
+
+
+def test_setting_up_seeds_all_random_numbers(tmp_path):
+    def drawn(seed):
+        BaseTrainer(Scripted([]), config(tmp_path, random_seed=seed), CurveLogger()).setup_trainer()
+        return torch.rand(()).item(), np.random.rand(), random.random()  # noqa: NPY002 (seeded for whoever uses it)
+
+    assert drawn(1) == drawn(1)
+    assert all(one != other for one, other in zip(drawn(1), drawn(2), strict=True))
+
+
+def test_a_bare_trainer_draws_the_bar_that_it_is_told_to(tmp_path):
+    settings = {"log_dir": str(tmp_path / "logs")}
+    for progress_bar in (True, False):
+        trainer = BaseTrainer(Scripted([]), config(tmp_path, progress_bar=progress_bar, **settings))
+        trainer.setup_trainer()
+        assert (trainer.trainer.progress_bar_callback is not None) is progress_bar
 
 
 def test_curves_have_a_row_an_epoch(tmp_path):

@@ -345,3 +345,27 @@ def test_an_old_run_is_not_taken_for_the_start_of_a_newer_one(tmp_path):
         train(tmp_path, built(), interrupted_loader(0, 1), max_epochs=2, final_max_epochs=1)
     model, _ = train(tmp_path, built(), max_epochs=2, final_max_epochs=1, resume=True)
     assert [note["phase"] for note in model.notes] == ["tokenizer", "recommender", "final"]
+
+
+@pytest.mark.parametrize("quantizer", ["sinkhorn", "rotation", "ema"])
+def test_a_tokenizer_of_any_quantizer_moves_in_its_own_epochs_alone(tmp_path, monkeypatch, quantizer):
+    monkeypatch.setitem(TOKENIZER, "quantizer", quantizer)
+    model, _ = train(tmp_path, built(), max_epochs=2, final_max_epochs=1)
+    of_tokenizer, *others = model.notes
+    codebooks = {f"tokenizer.quantizer.levels.{level}.codebook" for level in range(2)}
+    assert codebooks <= moved(of_tokenizer)
+    assert [name for note in others for name in moved(note) if name.startswith("tokenizer.")] == []
+
+
+def test_the_trainer_of_the_last_stage_is_at_hand(tmp_path):
+    trainer = ETEGRecTrainer(
+        built(),
+        ETEGRecTrainingConfig(
+            max_epochs=2, final_max_epochs=1, gpus=0, progress_bar=False, checkpoint_dir=str(tmp_path)
+        ),
+        CurveLogger(),
+    )
+    trainer.train(
+        window_loader(HISTORIES, "train", 6, BATCH, seed=1), window_loader(HISTORIES, "validation", 6, BATCH, seed=1)
+    )
+    assert trainer.trainer.current_epoch == 1

@@ -1,0 +1,128 @@
+"""Train an RQ-VAE on a data set of item features: `python -m genrec.trainers.rqvae --help`."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from pytorch_lightning import seed_everything
+from pytorch_lightning.loggers import Logger
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from genrec.data.dataset_factory import DatasetFactory
+from genrec.models.rqvae import RqVae, batch_inference, evaluate_quantization, evaluate_reconstruction
+from genrec.trainers.config import TrainingConfig
+from genrec.trainers.dataset_trainer import DatasetTrainer
+
+
+@dataclass
+class RQVAETrainingConfig(TrainingConfig):
+    """Page 000's defaults.
+
+    Attributes:
+        eval_reconstruction: measure the reconstruction of the test part at the end of `train_model`.
+        eval_quantization: measure there how all items spread over the codes.
+        num_levels: codes of a semantic ID.
+    """
+
+    input_dim: int = 768
+    hidden_dim: int = 512
+    latent_dim: int = 256
+    num_embeddings: int = 1024
+    commitment_cost: float = 0.25
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    max_epochs: int = 100
+    dataset_name: str = "p5_amazon"
+    dataset_split: str = "beauty"
+    eval_reconstruction: bool = True
+    eval_quantization: bool = True
+    num_levels: int = 1
+
+
+class RQVAETrainer(DatasetTrainer):
+    """Trains an `RqVae` on a data set whose items are feature tensors, or dicts that hold one as `features`."""
+
+    model: RqVae
+    config: RQVAETrainingConfig
+    file_name = "rqvae.ckpt"
+
+    def __init__(
+        self, model: RqVae, config: RQVAETrainingConfig, dataset: Dataset[Any], logger: Logger | None = None
+    ) -> None:
+        super().__init__(model, config, dataset, logger)
+
+    def train_model(self) -> RqVae:
+        """Split, train, save the best weights as `rqvae.ckpt`, and measure what the config asks for."""
+        super().train_model()
+        return self.model
+
+    def figures(self, test_loader: DataLoader[Any]) -> dict[str, float]:
+        """The reconstruction of unseen items; the codes of all, since a codebook serves the whole catalogue."""
+        figures: dict[str, float] = {}
+        if self.config.eval_reconstruction:
+            figures |= self.evaluate_reconstruction(test_loader)
+        if self.config.eval_quantization:
+            figures |= evaluate_quantization(self.model, self.loader(self.dataset), str(self.model.device))
+        return figures
+
+    def evaluate_reconstruction(self, test_dataloader: DataLoader[Any]) -> dict[str, float]:
+        """`mse` and `rmse` per element, `sse_per_item`, `cosine_similarity`; see `evaluate_reconstruction`."""
+        return evaluate_reconstruction(self.model, test_dataloader, str(self.model.device))
+
+    def generate_semantic_ids(self, dataloader: DataLoader[Any]) -> Tensor:
+        """(n_items,) int64 on the CPU, or (n_items, num_levels) with more than one level, in the loader's order."""
+        return batch_inference(self.model, dataloader, str(self.model.device))
+
+
+def main() -> None:
+    """Train on a data set of `DatasetFactory` and save the model."""
+    defaults = RQVAETrainingConfig()
+    parser = argparse.ArgumentParser(
+        description="Train an RQ-VAE on the item features of a data set.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--dataset", default=defaults.dataset_name, help="the data set's name in DatasetFactory")
+    parser.add_argument("--split", default=defaults.dataset_split, help="its part, such as a category")
+    parser.add_argument("--root", default="dataset", help="the folder of its files")
+    parser.add_argument("--batch_size", type=int, default=defaults.batch_size, help="items a step")
+    parser.add_argument("--max_epochs", type=int, default=defaults.max_epochs, help="epochs at most")
+    parser.add_argument("--learning_rate", type=float, default=defaults.learning_rate, help="Adam's step size")
+    parser.add_argument("--checkpoint_dir", default=defaults.checkpoint_dir, help="the folder to write models to")
+    parser.add_argument("--num_levels", type=int, default=defaults.num_levels, help="codes of a semantic ID")
+    arguments = parser.parse_args()
+    try:
+        dataset = DatasetFactory.create_item_dataset(
+            arguments.dataset, root=arguments.root, split=arguments.split, train_test_split="all"
+        )
+    except ValueError as mistake:
+        parser.error(str(mistake))
+    config = RQVAETrainingConfig(
+        input_dim=len(dataset[0]["features"]),
+        batch_size=arguments.batch_size,
+        max_epochs=arguments.max_epochs,
+        learning_rate=arguments.learning_rate,
+        checkpoint_dir=arguments.checkpoint_dir,
+        dataset_name=arguments.dataset,
+        dataset_split=arguments.split,
+        num_levels=arguments.num_levels,
+    )
+    seed_everything(config.random_seed, verbose=False)
+    model = RqVae(
+        input_dim=config.input_dim,
+        hidden_dim=config.hidden_dim,
+        latent_dim=config.latent_dim,
+        num_embeddings=config.num_embeddings,
+        commitment_cost=config.commitment_cost,
+        learning_rate=config.learning_rate,
+        num_levels=config.num_levels,
+    )
+    trainer = RQVAETrainer(model, config, dataset)
+    trainer.train_model()
+    figures = "  ".join(f"{name} {value:.4g}" for name, value in sorted(trainer.results.items()))
+    sys.stdout.write(f"{figures}\nmodel saved to {trainer.file}\n")
+
+
+if __name__ == "__main__":
+    main()
