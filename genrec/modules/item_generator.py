@@ -11,7 +11,7 @@ from genrec.modules.beam_search import beam_search
 from genrec.modules.generator import BeamDecoder, SemanticIdGenerator
 from genrec.modules.prefix_tree import FullTree, PrefixTree, build_prefix_tree
 
-BEAM_ROWS = 2048  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
+BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
 
 
 class GeneratedItems(NamedTuple):
