@@ -1,6 +1,7 @@
 """How a module becomes a command: `--help` from its docstring, one line instead of a traceback for a user's mistake."""
 
 import argparse
+import ctypes
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ def run_stage(main: Callable[[], None], description: str | None) -> None:
     """
     parser = argparse.ArgumentParser(description=description, epilog="Its settings stand in params.yaml.")
     parser.parse_args()
+    keep_freed_memory()
     started = time.perf_counter()
     run_command(main)
     record_executed(time.perf_counter() - started)
@@ -27,3 +29,18 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except UserError as mistake:
         sys.exit(f"error: {mistake}")
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc hand freed memory out again instead of returning it to the system; False where there is no glibc.
+
+    Each training step frees what the next one needs. Fetching it anew, page by page and zeroed, is a tenth of a step.
+    """
+    mmap_threshold, trim_threshold = -3, -1  # as malloc.h numbers them
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return False
+    # glibc before 2.35 takes at most 32 MiB
+    kept = libc.mallopt(mmap_threshold, 2**30) or libc.mallopt(mmap_threshold, 2**25)
+    return bool(kept and libc.mallopt(trim_threshold, 2**31 - 1))

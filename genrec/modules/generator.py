@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from genrec.modules.dropout import Dropout
-from genrec.modules.t5 import DecoderBlock, EncoderBlock, RelativePositionBias, attend, merge_heads
+from genrec.modules.dropout import SharedDropout
+from genrec.modules.t5 import DecoderBlock, EncoderBlock, RelativePositionBias
 
 
 class SemanticIdGenerator(nn.Module):
@@ -40,7 +40,8 @@ class SemanticIdGenerator(nn.Module):
         self.causal = causal
         self.embedding = nn.Embedding(1 + code_length * code_num, embedding_dim, padding_idx=0)
         self.start_vector = nn.Parameter(torch.empty(embedding_dim))
-        sizes = (embedding_dim, num_heads, head_dim, attn_dim, dropout)
+        self.dropout = SharedDropout(dropout)
+        sizes = (embedding_dim, num_heads, head_dim, attn_dim, self.dropout)
         self.encoder_bias = RelativePositionBias(num_heads, bidirectional=not causal)
         encoder = nn.ModuleList(EncoderBlock(*sizes) for _ in range(num_layers))
         self.encoder: Sequence[EncoderBlock] = encoder  # type: ignore[assignment]
@@ -51,7 +52,6 @@ class SemanticIdGenerator(nn.Module):
         decoder = nn.ModuleList(DecoderBlock(*sizes) for _ in range(num_layers))
         self.decoder: Sequence[DecoderBlock] = decoder  # type: ignore[assignment]
         self.decoder_norm = nn.RMSNorm(embedding_dim, eps=1e-6)
-        self.dropout = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -78,6 +78,7 @@ class SemanticIdGenerator(nn.Module):
 
     def encode(self, tokens: Tensor) -> Tensor:
         """The encoder's last states, (b, t * l, dim); those of padding mean nothing."""
+        self.dropout.draw_anew()
         x = self.dropout(self.embedding(tokens.flatten(1)))
         positions = torch.arange(x.shape[1], device=x.device)
         bias = self.encoder_bias(positions - positions[:, None])
@@ -117,6 +118,7 @@ class SemanticIdGenerator(nn.Module):
             memory: (b, t * l, dim) from `encode`.
             memory_bias: from `bias_of_memory`.
         """
+        self.dropout.draw_anew()
         start = self.start_vector.expand(*target_tokens.shape[:2], 1, -1)
         x = self.dropout(torch.cat([start, self.embedding(target_tokens[..., :-1])], dim=2))
         levels = torch.arange(self.code_length, device=x.device)
@@ -145,7 +147,8 @@ class BeamDecoder:
     """`SemanticIdGenerator` as the `Decoder` of a beam search.
 
     A user's encoder output is projected to keys and values once; the beams are further queries to it. Self-attention
-    keeps its keys and values, (b, h, beams, steps, d) a layer, and reorders them as beams are chosen.
+    keeps the keys and values of each step, (b, beams, 2, h, d) a layer; when beams are chosen they inherit their
+    parents' rows. The first step, the same for all beams, is kept once.
     """
 
     def __init__(self, network: SemanticIdGenerator, tokens: Tensor) -> None:
@@ -156,7 +159,7 @@ class BeamDecoder:
         bias = network.bias_of_memory(tokens, tokens[:, :1])
         # each of the l queries of a target has the same bias, and so has each beam
         self.memory_bias = None if bias is None else bias[:, :, :1]
-        self.cache: list[tuple[Tensor, Tensor]] = []
+        self.kept: list[list[Tensor]] = [[] for _ in network.decoder]
         self.step = 0
 
     def start(self) -> Tensor:
@@ -164,34 +167,46 @@ class BeamDecoder:
         return self._step(self.network.start_vector.expand(batch, 1, -1))
 
     def advance(self, parents: Tensor, codes: Tensor) -> Tensor:
-        self.cache = [(_pick_beams(key, parents), _pick_beams(value, parents)) for key, value in self.cache]
+        self.kept = [[first, *(_pick_beams(one, parents) for one in later)] for first, *later in self.kept]
         tokens = codes + (self.step - 1) * self.network.code_num + 1
         return self._step(self.network.embedding(tokens))
 
     def _step(self, x: Tensor) -> Tensor:
         """One position further for all beams: (b, beams, dim) to log-probabilities (b, beams, c)."""
         distance = torch.arange(-self.step, 1, device=x.device)
-        bias = self.network.decoder_bias(distance[None])[:, None]  # (h, 1 beam, 1 query, steps)
-        for i, block in enumerate(self.network.decoder):
-            query, key, value = block.attention.project(block.attention_norm(x))
-            key, value = self._remember(i, key[:, :, :, None], value[:, :, :, None])
-            attended = attend(query[:, :, :, None], key, value, bias).squeeze(3)
-            x = x + block.attention.output(merge_heads(attended))
-            x = block.read_memory(x, self.memory[i], self.memory_bias)
+        bias = self.network.decoder_bias(distance[None])[:, 0]  # (h, steps)
+        for kept, memory, block in zip(self.kept, self.memory, self.network.decoder, strict=True):
+            attention = block.attention
+            projected = attention.query_key_value(block.attention_norm(x)).unflatten(-1, (3, attention.num_heads, -1))
+            kept.append(projected[:, :, 1:])
+            x = x + attention.output(attend_to_own_past(projected[:, :, 0], kept, bias).flatten(2))
+            x = block.read_memory(x, memory, self.memory_bias)
         logits = self.network.decoder_norm(x) @ self.network.level_tables[self.step].T
         self.step += 1
         return logits.log_softmax(-1)
 
-    def _remember(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        if self.step == 0:
-            self.cache.append((key, value))
-        else:
-            old_key, old_value = self.cache[layer]
-            self.cache[layer] = torch.cat([old_key, key], dim=3), torch.cat([old_value, value], dim=3)
-        return self.cache[layer]
+
+def attend_to_own_past(query: Tensor, kept: list[Tensor], bias: Tensor) -> Tensor:
+    """`attend` where each query has a few keys of its own: products element by element, since matrices would be tiny.
+
+    Args:
+        query: (b, beams, h, d).
+        kept: of each step the keys and values, (b, beams or 1, 2, h, d).
+        bias: (h, steps).
+
+    Returns:
+        (b, beams, h, d).
+    """
+    scores = torch.stack([(query * one[:, :, 0]).sum(-1) for one in kept], dim=-1) + bias
+    shares = scores.softmax(-1)[..., None].unbind(-2)
+    attended = shares[0] * kept[0][:, :, 1]
+    for share, one in zip(shares[1:], kept[1:], strict=True):
+        attended = torch.addcmul(attended, share, one[:, :, 1])
+    return attended
 
 
-def _pick_beams(cached: Tensor, parents: Tensor) -> Tensor:
-    """(b, h, old beams, steps, d) to (b, h, beams, steps, d): each beam inherits its parent's."""
-    index = parents[:, None, :, None, None].expand(-1, cached.shape[1], -1, *cached.shape[3:])
-    return cached.gather(2, index)
+def _pick_beams(kept: Tensor, parents: Tensor) -> Tensor:
+    """(b, old beams, ...) to (b, beams, ...): each beam inherits its parent's row."""
+    n_old = kept.shape[1]
+    rows = parents + torch.arange(len(kept), device=kept.device)[:, None] * n_old
+    return kept.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, parents.shape)

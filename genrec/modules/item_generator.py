@@ -11,6 +11,8 @@ from genrec.modules.beam_search import beam_search
 from genrec.modules.generator import BeamDecoder, SemanticIdGenerator
 from genrec.modules.prefix_tree import FullTree, PrefixTree, build_prefix_tree
 
+BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
+
 
 class GeneratedItems(NamedTuple):
     """What the search found for each user, best first.
@@ -78,6 +80,11 @@ class ItemGenerator(nn.Module):
         Args:
             history: (batch, length) int64 item_ids, padded with 0 on the right.
         """
+        n_users = max(BEAM_ROWS // n_beams, 1) if history.device.type == "cpu" else len(history)
+        found = [self._generate(_without_padding(part), n_beams, constrained) for part in history.split(n_users)]
+        return GeneratedItems(torch.cat([part.items for part in found]), torch.cat([part.log_probs for part in found]))
+
+    def _generate(self, history: Tensor, n_beams: int, constrained: bool) -> GeneratedItems:
         tree = self.prefix_tree
         decoder = BeamDecoder(self.network, self.tokens[history])
         if constrained:
@@ -88,9 +95,32 @@ class ItemGenerator(nn.Module):
             items = tree.find(beams.codes)
         return GeneratedItems(items, beams.log_probs)
 
+    @torch.no_grad()
+    def score_items(self, history: Tensor) -> Tensor:
+        """log P(item | history) of the whole catalogue, which audits what a search finds.
+
+        Each prefix of the catalogue is evaluated once: it is a search whose beam is as wide as the catalogue.
+
+        Args:
+            history: (batch, length) int64 item_ids, padded with 0 on the right.
+
+        Returns:
+            (batch, n_items + 1), column = item_id; that of padding is -inf.
+        """
+        n_items = len(self.code_table) - 1
+        found = self.generate(history, n_beams=n_items)
+        scores = found.log_probs.new_full((len(history), n_items + 1), -torch.inf)
+        return scores.scatter(1, found.items, found.log_probs)
+
     def _derive(self) -> tuple[Tensor, Tensor, PrefixTree]:
         """Tokens and tree of the table in use, computed again only when the table was replaced."""
         if self._derived is None or not torch.equal(self._derived[0], self.code_table):
             table = self.code_table.clone()
             self._derived = table, to_tokens(table, self.network.code_num), build_prefix_tree(table)
         return self._derived
+
+
+def _without_padding(history: Tensor) -> Tensor:
+    """Without the columns on the right in which nobody has an item; one stays."""
+    longest = int((history != 0).any(0).sum())
+    return history[:, : max(longest, 1)]

@@ -83,8 +83,8 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value, each (b, h, k, d)."""
-        query, key, value = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return query, key, value
+        query, key, value = self.query_key_value(x).chunk(3, dim=-1)
+        return split_heads(query, self.num_heads), split_heads(key, self.num_heads), split_heads(value, self.num_heads)
 
 
 class CrossAttention(nn.Module):
@@ -97,13 +97,17 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, key_value: tuple[Tensor, Tensor], bias: Tensor | None) -> Tensor:
         """(b, q, dim) to the same; the keys and values come from `project`, once for all queries of a user."""
-        query = self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        return self.output(merge_heads(attend(query, *key_value, bias)))
+        return self.output(merge_heads(attend(split_heads(self.query(x), self.num_heads), *key_value, bias)))
 
     def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Key and value of the encoder's output, each (b, h, k, d)."""
-        key, value = self.key_value(memory).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return key, value
+        key, value = self.key_value(memory).chunk(2, dim=-1)
+        return split_heads(key, self.num_heads), split_heads(value, self.num_heads)
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(b, q, h * d) to (b, h, q, d), a view."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -112,23 +116,23 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 class FeedForward(nn.Sequential):
-    def __init__(self, dim: int, inner_dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, inner_dim: int, dropout: Dropout) -> None:
         super().__init__(
             nn.Linear(dim, inner_dim, bias=False),
-            nn.ReLU(),
-            Dropout(dropout),
+            nn.ReLU(inplace=True),
+            dropout,
             nn.Linear(inner_dim, dim, bias=False),
         )
 
 
 class EncoderBlock(nn.Module):
-    def __init__(self, dim: int, num_heads: int, head_dim: int, inner_dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, num_heads: int, head_dim: int, inner_dim: int, dropout: Dropout) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(dim, eps=1e-6)
         self.attention = SelfAttention(dim, num_heads, head_dim)
         self.feed_forward_norm = nn.RMSNorm(dim, eps=1e-6)
         self.feed_forward = FeedForward(dim, inner_dim, dropout)
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), bias))
@@ -136,7 +140,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    def __init__(self, dim: int, num_heads: int, head_dim: int, inner_dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, num_heads: int, head_dim: int, inner_dim: int, dropout: Dropout) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(dim, eps=1e-6)
         self.attention = SelfAttention(dim, num_heads, head_dim)
@@ -144,7 +148,7 @@ class DecoderBlock(nn.Module):
         self.cross_attention = CrossAttention(dim, num_heads, head_dim)
         self.feed_forward_norm = nn.RMSNorm(dim, eps=1e-6)
         self.feed_forward = FeedForward(dim, inner_dim, dropout)
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout
 
     def forward(self, x: Tensor, bias: Tensor, memory: tuple[Tensor, Tensor], memory_bias: Tensor | None) -> Tensor:
         """(b, n, l, dim) to the same: n targets a user, whose l positions see each other, and all see the memory."""

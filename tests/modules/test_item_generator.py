@@ -167,3 +167,19 @@ def test_the_table_travels_in_the_state_dict(generator):
 def test_a_table_that_does_not_fit_is_refused(generator, table):
     with pytest.raises(ValueError, match="code table must have shape"):
         generator.set_code_table(table.int())
+
+
+def test_scores_of_the_whole_catalogue_equal_a_forward_pass_for_each_item(generator):
+    history = histories(3)
+    scores = generator.score_items(history)
+    assert (scores[:, 0] == -torch.inf).all()
+    torch.testing.assert_close(scores[:, 1:], teacher_forced(generator, history))
+
+
+def test_users_are_found_the_same_items_however_many_are_searched_at_once(generator, monkeypatch):
+    history = histories(7)
+    expected = generator.generate(history, 4)
+    monkeypatch.setattr("genrec.modules.item_generator.BEAM_ROWS", 8)  # two users at once
+    found = generator.generate(history, 4)
+    assert torch.equal(found.items, expected.items)
+    torch.testing.assert_close(found.log_probs, expected.log_probs)

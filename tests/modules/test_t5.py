@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from genrec.modules.dropout import Dropout
 from genrec.modules.t5 import (
     CrossAttention,
     DecoderBlock,
@@ -114,7 +115,7 @@ def test_heads_may_be_wider_than_their_share_of_the_width():
 
 
 def test_no_layer_has_an_additive_bias():
-    blocks = [EncoderBlock(DIM, HEADS, HEAD_DIM, 20, 0.1), DecoderBlock(DIM, HEADS, HEAD_DIM, 20, 0.1)]
+    blocks = [block(DIM, HEADS, HEAD_DIM, 20, Dropout(0.1)) for block in (EncoderBlock, DecoderBlock)]
     assert not [name for block in blocks for name, _ in block.named_parameters() if "bias" in name]
 
 
@@ -130,13 +131,13 @@ def shaken(block):
 
 
 def test_the_feed_forward_layer_is_two_products_around_a_relu():
-    layer = FeedForward(DIM, 20, dropout=0.0).double()
+    layer = FeedForward(DIM, 20, dropout=Dropout(0.0)).double()
     x = drawn(3, DIM)
     torch.testing.assert_close(layer(x), (x @ layer[0].weight.T).clamp_min(0) @ layer[3].weight.T)
 
 
 def test_an_encoder_block_normalises_before_each_part_and_adds_what_came_in():
-    block = shaken(EncoderBlock(DIM, HEADS, HEAD_DIM, 20, dropout=0.3))
+    block = shaken(EncoderBlock(DIM, HEADS, HEAD_DIM, 20, dropout=Dropout(0.3)))
     x, bias = drawn(2, 5, DIM), drawn(HEADS, 5, 5)
     after_attention = x + block.attention(rms_norm(x, block.attention_norm.weight), bias)
     expected = after_attention + block.feed_forward(rms_norm(after_attention, block.feed_forward_norm.weight))
@@ -144,7 +145,7 @@ def test_an_encoder_block_normalises_before_each_part_and_adds_what_came_in():
 
 
 def test_a_decoder_block_looks_at_itself_then_at_the_memory():
-    block = shaken(DecoderBlock(DIM, HEADS, HEAD_DIM, 20, dropout=0.3))
+    block = shaken(DecoderBlock(DIM, HEADS, HEAD_DIM, 20, dropout=Dropout(0.3)))
     x, bias, memory = drawn(2, 1, 4, DIM), drawn(HEADS, 4, 4), block.cross_attention.project(drawn(2, 6, DIM, seed=1))
     y = x[:, 0]
     y = y + block.attention(rms_norm(y, block.attention_norm.weight), bias)
@@ -154,7 +155,7 @@ def test_a_decoder_block_looks_at_itself_then_at_the_memory():
 
 
 def test_targets_of_one_user_do_not_see_each_other():
-    block = shaken(DecoderBlock(DIM, HEADS, HEAD_DIM, 20, dropout=0.0))
+    block = shaken(DecoderBlock(DIM, HEADS, HEAD_DIM, 20, dropout=Dropout(0.0)))
     x, bias, memory = drawn(2, 3, 4, DIM), drawn(HEADS, 4, 4), block.cross_attention.project(drawn(2, 6, DIM, seed=1))
     together = block(x, bias, memory, None)
     alone = torch.cat([block(x[:, i : i + 1], bias, memory, None) for i in range(3)], dim=1)
