@@ -10,6 +10,9 @@ from fake_pipeline import PROJECT, Pipeline
 
 from genrec.params import read_params
 
+# fixtures of the tests of genrec.data, and of the documents' examples of it
+pytest_plugins = ["p5_files"]
+
 
 @pytest.fixture(autouse=True)
 def _params_are_read_anew() -> Iterator[None]:
