@@ -123,9 +123,20 @@ class TrainSasrec:
 
 
 @_section
+class TextEncoder:
+    """Which columns of the item table make an item's text, and the language model that embeds it."""
+
+    model: Annotated[str, Field(min_length=1)]
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    max_length: Positive
+    batch_size: Positive
+
+
+@_section
 class ExtractEmbeddings:
-    source: Literal["sasrec", "file"]
+    source: Literal["sasrec", "text", "file"]
     path: str
+    text: TextEncoder
     standardize: Switch
 
 

@@ -1,32 +1,50 @@
-"""Write the item embeddings that the tokenizer reads: SASRec's item table, or a file of the user's own."""
+"""Write the item embeddings that the tokenizer reads: SASRec's item table, of the items' texts, or a user's own."""
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
 
 from genrec.command import run_stage
-from genrec.data.embeddings import read_embeddings, standardize
-from genrec.data.histories import Histories
+from genrec.data.embeddings import check_embeddings, read_embeddings, standardize, with_padding_row
+from genrec.data.text_embeddings import encode_texts, item_texts, template_of
 from genrec.models.checkpoint import load_model
 from genrec.models.sasrec import SASRec
-from genrec.params import ExtractEmbeddings, read_section
+from genrec.params import ExtractEmbeddings, TextEncoder, Trainer, read_section
 
-HISTORIES = Path("data/prepared/histories.npz")
 ITEMS = Path("data/prepared/items.parquet")
 SASREC = Path("data/models/sasrec.ckpt")
 EMBEDDINGS = Path("data/item_embeddings.npy")
 
 
 def main() -> None:
-    config = read_section(ExtractEmbeddings)
-    n_items = Histories.load(HISTORIES).n_items
+    config, trainer = read_section(ExtractEmbeddings), read_section(Trainer)
+    torch.set_num_threads(trainer.num_threads)
     if config.source == "sasrec":
         embeddings = load_model(SASRec, SASREC).item_embedding.weight.detach().numpy()
+    elif config.source == "text":
+        embeddings = embed_texts(pd.read_parquet(ITEMS), config.text, trainer.gpus)
     else:
-        embeddings = read_embeddings(Path(config.path), n_items, ITEMS)
+        item_keys = pd.read_parquet(ITEMS, columns=["item_key"])["item_key"].tolist()
+        embeddings = read_embeddings(Path(config.path), item_keys)
     if config.standardize:
         embeddings = standardize(embeddings)
     np.save(EMBEDDINGS, embeddings)
+
+
+def embed_texts(items: pd.DataFrame, text: TextEncoder, gpus: int) -> NDArray[np.float32]:
+    """float32 (n_items + 1, dim), row = item_id, row 0 = padding."""
+    vectors = encode_texts(
+        item_texts(items, template_of(text.columns)),
+        text.model,
+        batch_size=text.batch_size,
+        max_length=text.max_length,
+        device="cuda" if gpus else "cpu",
+        normalize=True,
+    )
+    return check_embeddings(with_padding_row(vectors), len(items), text.model)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from genrec.params import read_params
 # Tensors of tests are small: a second thread would only wait for the first. Read once, when torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# fixtures of the tests of genrec.data, and of the documents' examples of it
+pytest_plugins = ["p5_files"]
+
 
 @pytest.fixture(autouse=True)
 def _params_are_read_anew() -> Iterator[None]:

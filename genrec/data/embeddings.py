@@ -1,5 +1,6 @@
 """Item embeddings: float32 (n_items + 1, dim), row = item_id, row 0 = padding; read from a user's file and checked."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,29 +9,29 @@ from numpy.typing import NDArray
 from genrec.errors import UserError
 
 
-def read_embeddings(file: Path, n_items: int, items_file: Path) -> NDArray[np.float32]:
+def read_embeddings(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]:
     """Read a user's embeddings.
 
     Args:
         file: `.npy` of shape (n_items + 1, dim), row = item_id, row 0 unused; or `.parquet` with a column `item_key`
             and one numeric column a dimension, in any order of rows.
-        items_file: items.parquet, which says which item_id a key has.
+        item_keys: n_items, the keys in the order of item_ids.
 
     Raises:
         UserError: the file is missing, of another kind or shape, lacks an item, or holds NaN or infinity.
     """
     if not file.is_file():
-        raise UserError(f"extract_embeddings.path: no file {str(file)!r}; give a .npy or .parquet file")
+        raise UserError(f"no file of item embeddings {str(file)!r}; give the path of a .npy or .parquet file")
     if file.suffix == ".npy":
         try:
             embeddings = np.load(file, allow_pickle=False)
         except (ValueError, EOFError) as mistake:
             raise UserError(f"{file} is not a .npy array of numbers ({mistake}); write it with numpy.save") from mistake
     elif file.suffix == ".parquet":
-        embeddings = _by_key(file, items_file)
+        embeddings = _by_key(file, item_keys)
     else:
-        raise UserError(f"extract_embeddings.path must end in .npy or .parquet, got {file.name!r}")
-    return check_embeddings(embeddings, n_items, str(file))
+        raise UserError(f"a file of item embeddings must end in .npy or .parquet, got {file.name!r}; convert it")
+    return check_embeddings(embeddings, len(item_keys), str(file))
 
 
 def check_embeddings(embeddings: NDArray[np.floating], n_items: int, place: str) -> NDArray[np.float32]:
@@ -49,6 +50,11 @@ def check_embeddings(embeddings: NDArray[np.floating], n_items: int, place: str)
     return checked
 
 
+def with_padding_row(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n_items, dim) in the order of item_ids to (n_items + 1, dim): row 0 is zero."""
+    return np.concatenate([np.zeros((1, vectors.shape[1]), vectors.dtype), vectors])
+
+
 def standardize(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each dimension to mean 0 and variance 1 over the items; a constant dimension becomes 0, and so does row 0."""
     items = embeddings[1:].astype(np.float64)
@@ -58,19 +64,18 @@ def standardize(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     return standardized
 
 
-def _by_key(file: Path, items_file: Path) -> NDArray[np.float32]:
+def _by_key(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]:
     import pandas as pd
 
-    frame, items = pd.read_parquet(file), pd.read_parquet(items_file, columns=["item_key"])
+    frame = pd.read_parquet(file)
     if "item_key" not in frame:
         raise UserError(f"{file} must have a column item_key, got {', '.join(map(str, frame.columns[:8]))}")
     frame = frame.assign(item_key=frame["item_key"].astype(str))
     repeated = frame.loc[frame["item_key"].duplicated(), "item_key"]
     if len(repeated):
         raise UserError(f"{file} must have one row for each item_key, but {repeated.iloc[0]!r} has two")
-    rows = frame.set_index("item_key").reindex(items["item_key"])
+    rows = frame.set_index("item_key").reindex(pd.Index(item_keys))
     missing = rows.index[rows.isna().all(axis=1)]
     if len(missing):
-        raise UserError(f"{file} lacks {len(missing)} of the {len(items)} items, such as item_key {missing[0]!r}")
-    vectors = rows.to_numpy(np.float32)
-    return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])
+        raise UserError(f"{file} lacks {len(missing)} of the {len(item_keys)} items, such as item_key {missing[0]!r}")
+    return with_padding_row(rows.to_numpy(np.float32))

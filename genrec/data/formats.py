@@ -4,6 +4,7 @@ import ast
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -186,7 +187,7 @@ def _json_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFr
     """All values as text, lists and objects as JSON; of an item's several lines, as Amazon has, the first counts."""
     ((ours, theirs),) = layout.columns.items()
     rows: dict[str, dict[str, str | None]] = {}
-    for record in _records(file, layout):
+    for record in _records(file, layout, _is_of_another(theirs, wanted)):
         key = _as_text(record.get(theirs))
         if key in wanted and key not in rows:
             rows[key] = {name: _as_text(value) for name, value in record.items() if name != theirs}
@@ -196,8 +197,30 @@ def _json_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFr
     return pd.DataFrame({ours: list(rows), **columns}, dtype="str")
 
 
-def _records(file: Path, layout: Layout) -> Iterator[dict[str, Any]]:
+def _is_of_another(key: str, wanted: frozenset[str]) -> Callable[[str], bool]:
+    """Whether a line is of none of the wanted items, told without parsing it.
+
+    A category's metadata hold twenty items for each that is wanted, and parsing is nearly all of the time. In doubt,
+    when the key stands there twice or is no plain text, the line is not.
+    """
+    names = (f'"{key}"', f"'{key}'")
+    value = re.compile(r"""\s*:\s*("[^"\\]*"|'[^'\\]*')""")
+
+    def is_of_another(line: str) -> bool:
+        if sum(map(line.count, names)) != 1:
+            return False
+        found = value.match(line, max(map(line.find, names)) + len(names[0]))
+        return found is not None and found[1][1:-1] not in wanted
+
+    return is_of_another
+
+
+def _records(
+    file: Path, layout: Layout, is_left_out: Callable[[str], bool] = lambda line: False
+) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(_lines(file, layout), 1):
+        if is_left_out(line):
+            continue
         record = _record(line)
         if not isinstance(record, dict):
             raise UserError(f"{file}, line {number}: must be a JSON object, got {line[:60]!r}; mend or drop the line")

@@ -1,4 +1,4 @@
-"""fetch_data and prepare_data, one after the other, as DVC runs them."""
+"""fetch_data and prepare_data, one after the other, as DVC runs them, and the embeddings that need no training."""
 
 import gzip
 import json
@@ -13,16 +13,18 @@ import pytest
 import yaml
 
 from genrec.data.histories import Histories
+from genrec.errors import UserError
 from genrec.params import read_params
-from stages import fetch_data, prepare_data
+from stages import extract_embeddings, fetch_data, prepare_data
 
 PROJECT = Path(__file__).parents[2]
 BOTH = "from stages import fetch_data, prepare_data; fetch_data.main(); prepare_data.main()"
 
 
-def configure(folder, **changes):
-    """Put a params.yaml into a folder, changed in fetch_data or in prepare_data."""
+def configure(folder, embeddings=None, **changes):
+    """Put a params.yaml into a folder, changed in fetch_data, prepare_data or (`embeddings`) extract_embeddings."""
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    params["extract_embeddings"] |= embeddings or {}
     for key, value in changes.items():
         section = next(name for name in ("fetch_data", "prepare_data") if key in params[name])
         params[section][key] = value
@@ -98,6 +100,41 @@ def test_two_processes_write_the_same_bytes(project, amazon):
         )
     assert outputs[0] == outputs[1]
     assert len(outputs[0]) == 1 + 3 + 4 + 1
+
+
+def text_of(*columns):
+    return {"model": "a-model", "columns": list(columns), "max_length": 64, "batch_size": 8}
+
+
+def extracted(folder, amazon, **changes):
+    """The item embeddings of the Amazon data, all three stages run."""
+    configure(folder, {"standardize": False, **changes}, **amazon)
+    fetch_data.main()
+    prepare_data.main()
+    extract_embeddings.main()
+    return np.load("data/item_embeddings.npy", allow_pickle=False)
+
+
+def test_titles_become_item_embeddings(project, amazon, fake_encoder):
+    embeddings = extracted(project, amazon, source="text", text=text_of("title", "categories"))
+    assert fake_encoder.made == [("a-model", "cpu")]
+    (texts,) = fake_encoder.encoded
+    assert texts[:2] == ["title: Thing 0; categories: Things", "title: Thing 1; categories: Things"]
+    assert texts[9] == "title: Unknown; categories: Unknown"
+    assert (embeddings.shape, embeddings.dtype) == ((11, 768), np.float32)
+    assert not embeddings[0].any()
+    np.testing.assert_allclose(np.linalg.norm(embeddings[1:], axis=1), 1, atol=1e-6)
+
+
+def test_a_column_that_the_item_table_lacks_is_named(project, amazon, fake_encoder):
+    with pytest.raises(UserError, match="need a column 'movie_title', but the item table has item_id, item_key, title"):
+        extracted(project, amazon, source="text", text=text_of("movie_title"))
+
+
+def test_a_file_by_item_keys_becomes_item_embeddings(project, amazon):
+    table = pd.DataFrame({"item_key": [f"B{item}" for item in range(9, -1, -1)], "u": np.arange(9.0, -1, -1)})
+    table.to_parquet("mine.parquet", index=False)
+    assert extracted(project, amazon, source="file", path="mine.parquet").tolist() == [[0], *([n] for n in range(10))]
 
 
 def test_a_mistake_ends_the_stage_with_one_line_and_no_output(project):

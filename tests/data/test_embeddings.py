@@ -4,15 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genrec.data.embeddings import check_embeddings, read_embeddings, standardize
+from genrec.data.embeddings import check_embeddings, read_embeddings, standardize, with_padding_row
 from genrec.errors import UserError
 
-
-@pytest.fixture
-def items_file(tmp_path):
-    file = tmp_path / "items.parquet"
-    pd.DataFrame({"item_id": [1, 2, 3], "item_key": ["a", "b", "c"]}).to_parquet(file, index=False)
-    return file
+KEYS = ["a", "b", "c"]
 
 
 def write_npy(folder, array):
@@ -25,16 +20,16 @@ def write_parquet(folder, frame):
     return folder / "e.parquet"
 
 
-def test_an_array_is_taken_as_it_is_but_for_the_padding_row(tmp_path, items_file):
+def test_an_array_is_taken_as_it_is_but_for_the_padding_row(tmp_path):
     file = write_npy(tmp_path, np.arange(8.0).reshape(4, 2) + 1)
-    assert read_embeddings(file, 3, items_file).tolist() == [[0, 0], [3, 4], [5, 6], [7, 8]]
+    assert read_embeddings(file, KEYS).tolist() == [[0, 0], [3, 4], [5, 6], [7, 8]]
 
 
-def test_rows_of_a_table_are_brought_into_the_order_of_item_ids(tmp_path, items_file):
+def test_rows_of_a_table_are_brought_into_the_order_of_item_ids(tmp_path):
     file = write_parquet(
         tmp_path, pd.DataFrame({"item_key": ["c", "a", "x", "b"], "u": [3, 1, 9, 2], "v": [6, 4, 9, 5]})
     )
-    assert read_embeddings(file, 3, items_file).tolist() == [[0, 0], [1, 4], [2, 5], [3, 6]]
+    assert read_embeddings(file, KEYS).tolist() == [[0, 0], [1, 4], [2, 5], [3, 6]]
 
 
 @pytest.mark.parametrize(
@@ -59,30 +54,36 @@ def test_arrays_that_do_not_fit_are_refused(array, message):
         (pd.DataFrame({"item_key": ["a", "c"], "u": [1.0, 2]}), "lacks 1 of the 3 items, such as item_key 'b'"),
     ],
 )
-def test_tables_that_do_not_fit_are_refused(tmp_path, items_file, frame, message):
+def test_tables_that_do_not_fit_are_refused(tmp_path, frame, message):
     with pytest.raises(UserError) as refusal:
-        read_embeddings(write_parquet(tmp_path, frame), 3, items_file)
+        read_embeddings(write_parquet(tmp_path, frame), KEYS)
     assert message in str(refusal.value)
 
 
-def test_files_of_another_kind_are_refused(tmp_path, items_file):
+def test_files_of_another_kind_are_refused(tmp_path):
     (tmp_path / "e.txt").write_text("1 2")
     (tmp_path / "f.npy").write_bytes(b"no array")
     for name, message in (
         ("e.txt", "must end in .npy or .parquet"),
         ("f.npy", "not a .npy array"),
-        ("g.npy", "no file"),
+        ("g.npy", "no file of item embeddings .*g.npy'; give the path"),
     ):
         with pytest.raises(UserError, match=message):
-            read_embeddings(tmp_path / name, 3, items_file)
+            read_embeddings(tmp_path / name, KEYS)
 
 
-def test_pickled_objects_are_not_loaded(tmp_path, items_file):
+def test_pickled_objects_are_not_loaded(tmp_path):
     np.save(tmp_path / "p.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match="not a .npy array of numbers"):
-        read_embeddings(tmp_path / "p.npy", 3, items_file)
+        read_embeddings(tmp_path / "p.npy", KEYS)
 
 
 def test_standardized_items_have_mean_0_and_variance_1_and_padding_stays_0():
     embeddings = np.array([[0, 0], [1, 7], [3, 7]], np.float32)
     assert standardize(embeddings).tolist() == [[0, 0], [-1, 0], [1, 0]]
+
+
+def test_the_padding_row_comes_before_the_items_and_keeps_their_type():
+    padded = with_padding_row(np.array([[1, 2], [3, 4]], np.float32))
+    assert padded.tolist() == [[0, 0], [1, 2], [3, 4]]
+    assert padded.dtype == np.float32

@@ -192,3 +192,19 @@ def test_a_parquet_file_names_its_columns_when_one_lacks(tmp_path):
 def test_a_file_that_vanished_is_told_with_the_stage_to_run(tmp_path, layout):
     with pytest.raises(UserError, match=r"gone not found, though source\.json names it; run `dvc repro -f fetch_data`"):
         read_columns(tmp_path / "gone", layout)
+
+
+def test_a_json_line_is_left_unparsed_only_where_its_item_is_certain(tmp_path):
+    lines = [
+        "{'i': 'a', 'title': never parsed",
+        '{"i": "b", "note": "plain"}',
+        "{'i': 'c', 'title': \"l'eau\"}",
+        '{"note": "of \'i\': \'a\'", "i": "d"}',
+        "{'related': {'i': 'a'}, 'i': 'e'}",
+        '{"i" : 7}',
+        '{"\\u0069": "f"}',
+        '{"note": "without a key"}',
+    ]
+    (tmp_path / "x.json").write_text("\n".join(lines))
+    table = read_table(tmp_path / "x.json", Layout("json_lines", {"item_key": "i"}), frozenset(["b", "c", "d", *"ef7"]))
+    assert table["item_key"].tolist() == ["b", "c", "d", "e", "7", "f"]
