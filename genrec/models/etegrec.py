@@ -15,14 +15,19 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.code_table import build_code_table, collision_rate
 from genrec.models.rqvae import RqVae
 from genrec.modules.generator import SemanticIdGenerator
+from genrec.modules.initialization import initialize_weights
 from genrec.modules.item_generator import GeneratedItems, ItemGenerator
-from genrec.modules.losses import first_occurrences, preference_semantic_alignment, sequence_item_alignment
+from genrec.modules.losses import (
+    VQVAELoss,
+    first_occurrences,
+    preference_semantic_alignment,
+    sequence_item_alignment,
+)
 from genrec.modules.ranks import discounted_gain, ranks_in_lists
 from genrec.modules.schedules import learning_rate_factor
 
@@ -72,7 +77,8 @@ class ETEGRec(pl.LightningModule):
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.max_history = max_history
-        self.sia_weight, self.psa_weight, self.sia_sign, self.alpha = sia_weight, psa_weight, sia_sign, alpha
+        self.sia_weight, self.psa_weight, self.sia_sign = sia_weight, psa_weight, sia_sign
+        self.vqvae_loss = VQVAELoss(alpha, alpha)
         self.cycle, self.warmup_epochs, self.n_beams = cycle, warmup_epochs, n_beams
         self.is_final = False
         self.tokenizer = RqVae(**tokenizer)
@@ -92,8 +98,7 @@ class ETEGRec(pl.LightningModule):
         self.sequence_adapter = nn.Linear(embedding_dim, quantizer.levels[0].embedding_dim)
         self.preference_adapter = nn.Linear(embedding_dim, semantic_dim)
         for adapter in (self.sequence_adapter, self.preference_adapter):
-            nn.init.normal_(adapter.weight, std=0.02)
-            nn.init.zeros_(adapter.bias)
+            initialize_weights(adapter, "normal")
         # a buffer, not a parameter: no optimizer's weight decay may move it
         self.item_embeddings: Tensor
         self.register_buffer("item_embeddings", torch.zeros(n_items + 1, semantic_dim))
@@ -179,8 +184,8 @@ class ETEGRec(pl.LightningModule):
         latents = self.tokenizer.encode(embeddings)
         quantized = self.tokenizer.quantizer(latents)
         reconstructed = self.tokenizer.decoder(quantized.vectors)
-        quantization_loss = quantized.commitment_loss + quantized.embedding_loss
-        vq_loss = F.mse_loss(reconstructed, embeddings) + self.alpha * quantization_loss
+        vq_losses = self.vqvae_loss(embeddings, reconstructed, quantized.commitment_loss, quantized.embedding_loss)
+        vq_loss = vq_losses["total_loss"]
         if not self.is_aligning:
             return {"loss": vq_loss, "vq_loss": vq_loss}
         with torch.no_grad():

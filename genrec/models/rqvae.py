@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from genrec.code_table import collision_rate
 from genrec.models.checkpoint import load_folder, save_folder
 from genrec.modules.code_health import code_health
+from genrec.modules.losses import VQVAELoss
 from genrec.modules.quantizers import ResidualQuantizer, VectorQuantizer
 
 __all__ = [
@@ -98,7 +99,7 @@ class RqVae(pl.LightningModule):
         self.input_dim = input_dim
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.quantization_weight = quantization_weight
+        self.vqvae_loss = VQVAELoss(quantization_weight, quantization_weight)
         self.encoder: nn.Module = nn.Identity()
         self.decoder: nn.Module = nn.Identity()
         if hidden_dim is None:
@@ -162,13 +163,14 @@ class RqVae(pl.LightningModule):
     def losses(self, features: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """`loss` and its terms: reconstruction + alpha * (commitment + embedding), each a mean over all elements."""
         quantized = self.quantizer(latents)
-        recon_loss = F.mse_loss(self.decoder(quantized.vectors), features)
-        quantization_loss = quantized.commitment_loss + quantized.embedding_loss
+        losses = self.vqvae_loss(
+            features, self.decoder(quantized.vectors), quantized.commitment_loss, quantized.embedding_loss
+        )
         return {
-            "loss": recon_loss + self.quantization_weight * quantization_loss,
-            "recon_loss": recon_loss,
-            "commitment_loss": quantized.commitment_loss,
-            "embedding_loss": quantized.embedding_loss,
+            "loss": losses["total_loss"],
+            "recon_loss": losses["reconstruction_loss"],
+            "commitment_loss": losses["commitment_loss"],
+            "embedding_loss": losses["embedding_loss"],
         }
 
     def save_pretrained(self, path: str | Path) -> None:

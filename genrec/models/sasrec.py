@@ -8,10 +8,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genrec.modules.attention import MultiHeadAttention
 from genrec.modules.dropout import Dropout
+from genrec.modules.initialization import initialize_weights
 from genrec.modules.losses import full_softmax_loss, sampled_softmax_loss
 from genrec.modules.ranks import discounted_gain, ranks_from_scores
 
@@ -21,20 +22,15 @@ class CausalBlock(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.num_heads = num_heads
         self.attention_norm = nn.LayerNorm(dim)
-        self.query_key_value = nn.Linear(dim, 3 * dim)
-        self.output = nn.Linear(dim, dim)
+        self.attention = MultiHeadAttention(dim, num_heads, dropout=0.0)
         self.feed_forward_norm = nn.LayerNorm(dim)
         self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (
-            self.query_key_value(self.attention_norm(x)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        )
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).flatten(2)
-        x = x + self.dropout(self.output(attended))
+        normed = self.attention_norm(x)
+        x = x + self.dropout(self.attention.attend(normed, normed, normed, is_causal=True))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
@@ -56,8 +52,6 @@ class SASRec(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        if embedding_dim % num_heads:
-            raise ValueError(f"num_heads must divide embedding_dim, got {num_heads} and {embedding_dim}")
         if loss not in ("full_softmax", "sampled_softmax"):
             raise ValueError(f"loss must be full_softmax or sampled_softmax, got {loss!r}")
         self.n_items = n_items
@@ -72,16 +66,7 @@ class SASRec(pl.LightningModule):
         self.blocks: Sequence[CausalBlock] = blocks  # type: ignore[assignment]
         self.norm = nn.LayerNorm(embedding_dim)
         self.dropout = Dropout(dropout)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
-        with torch.no_grad():
-            self.item_embedding.weight[0] = 0
+        initialize_weights(self, "normal")
 
     def forward(self, history: Tensor) -> Tensor:
         """The state after each item, at the places where the items stand.

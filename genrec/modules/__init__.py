@@ -1,1 +1,74 @@
-"""Tensors in, tensors out: layers, quantizers, losses, metrics, prefix tree, beam search."""
+"""Tensors in, tensors out: layers, quantizers, losses, metrics, prefix tree, beam search.
+
+The names here are for users and load when asked for; the code itself imports the module that owns a name. A function
+that bears its module's name (`beam_search`, `code_health`, `kmeans`) comes from that module, since `genrec.modules` can
+hold but one of the two: `from genrec.modules.kmeans import kmeans`.
+
+Example:
+    >>> from genrec.modules import RecommendationMetrics
+    >>> RecommendationMetrics.hit_rate_at_k([[1, 2], [3, 4]], [[2], [5]], k=2)
+    0.5
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "AttentionVisualization": "attention_heatmap",
+    "BeamDecoder": "generator",
+    "Beams": "beam_search",
+    "ContrastiveLoss": "losses",
+    "Decoder": "beam_search",
+    "Dropout": "dropout",
+    "EncoderLayer": "transformer",
+    "FullTree": "prefix_tree",
+    "GeneratedItems": "item_generator",
+    "ItemGenerator": "item_generator",
+    "ModelUtils": "parameters",
+    "MultiHeadAttention": "attention",
+    "PositionalEncoding": "transformer",
+    "PrefixTree": "prefix_tree",
+    "Quantized": "quantizers",
+    "RecommendationMetrics": "recommendation_metrics",
+    "ResidualQuantizer": "quantizers",
+    "SemanticIdGenerator": "generator",
+    "SequenceLoss": "losses",
+    "TransformerEncoder": "transformer",
+    "Tree": "beam_search",
+    "VQVAELoss": "losses",
+    "VectorQuantizer": "quantizers",
+    "build_prefix_tree": "prefix_tree",
+    "check_gates": "code_health",
+    "code_log_probabilities": "losses",
+    "cosines": "losses",
+    "coverage": "metrics",
+    "discounted_gain": "ranks",
+    "diversity": "jaccard",
+    "first_occurrences": "losses",
+    "full_softmax_loss": "losses",
+    "initialize_weights": "initialization",
+    "learning_rate_factor": "schedules",
+    "nearest": "kmeans",
+    "popularity_bias": "metrics",
+    "preference_semantic_alignment": "losses",
+    "ranks_from_scores": "ranks",
+    "ranks_in_lists": "ranks",
+    "sampled_softmax_loss": "losses",
+    "seed_centres": "kmeans",
+    "sequence_item_alignment": "losses",
+    "squared_distances": "kmeans",
+    "top_items": "ranks",
+    "user_metrics": "metrics",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from the module that owns it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from genrec.modules.dropout import SharedDropout
+from genrec.modules.initialization import initialize_weights
 from genrec.modules.t5 import DecoderBlock, EncoderBlock, RelativePositionBias
 
 
@@ -56,12 +57,8 @@ class SemanticIdGenerator(nn.Module):
 
     def reset_parameters(self) -> None:
         """All matrices and tables from N(0, 0.02), as ETEGRec's authors draw them."""
-        for parameter in self.parameters():
-            if parameter.ndim > 1:
-                nn.init.normal_(parameter, std=0.02)
+        initialize_weights(self, "normal")
         nn.init.normal_(self.start_vector, std=0.02)
-        with torch.no_grad():
-            self.embedding.weight[0] = 0
 
     def forward(self, tokens: Tensor, target_tokens: Tensor) -> Tensor:
         """Logits of each level of each target, each level knowing the levels above it.

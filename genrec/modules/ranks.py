@@ -39,14 +39,16 @@ def ranks_in_lists(lists: Tensor, targets: Tensor) -> Tensor:
     return torch.where(hits.any(1), hits.int().argmax(1) + 1, lists.shape[1] + 1)
 
 
-def discounted_gain(ranks: Tensor, k: int) -> Tensor:
+def discounted_gain(ranks: Tensor, k: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """NDCG@k of users who have one relevant item each: 1 / log2(1 + rank) within the first k, else 0.
+
+    Where a user has several, the sum of theirs is the DCG.
 
     Example:
         >>> discounted_gain(torch.tensor([1, 3, 11]), k=10).tolist()
         [1.0, 0.5, 0.0]
     """
-    return torch.where(ranks <= k, 1 / torch.log2(1 + ranks.float()), 0.0)
+    return torch.where(ranks <= k, 1 / torch.log2(1 + ranks.to(dtype)), 0.0)
 
 
 def top_items(scores: Tensor, k: int) -> Tensor:
