@@ -8,6 +8,8 @@ from genrec.comparison import Estimate, compare
 from genrec.errors import UserError
 from genrec.tracking import FinishedRun, finished_runs, publish
 
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
+
 METRIC = "evaluate_etegrec/etegrec/test/kept/recall_at_10"
 
 
