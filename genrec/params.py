@@ -209,6 +209,7 @@ class FinalStage:
 
 @_section
 class TrainEtegrec:
+    variant: Literal["full", "no_sia", "no_psa", "no_alignment", "no_alternation", "no_end_to_end"]
     generator: Generator
     windows_per_epoch: NotNegative
     batch_size: Positive
@@ -237,6 +238,11 @@ class TrainEtegrec:
         if max_epochs % cycle:
             raise ValueError(f"must be a multiple of cycle={cycle}: the epochs after the last validation would be lost")
         return max_epochs
+
+    @property
+    def n_recommender_epochs(self) -> int:
+        """Of the joint stage's epochs, those that train the recommender."""
+        return self.max_epochs - self.max_epochs // self.cycle
 
 
 @_section

@@ -91,6 +91,36 @@ def live_curves(stage: str) -> Callable[[int, Mapping[str, float]], None]:
     return (lambda epoch, metrics: None) if _is_off(params) else _LiveCurves(stage, params)
 
 
+@dataclass(frozen=True)
+class FinishedRun:
+    """A published state, as MLflow shows it: parameters as text, metrics by their last value."""
+
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+def finished_runs() -> list[FinishedRun]:
+    """All finished runs of the project's experiment, the newest first.
+
+    Raises:
+        UserError: the store does not answer or can not be used.
+    """
+    execution, params = Execution.current(), read_params()
+    store = Store.find(execution.root)
+    try:
+        with _locked_project(execution.root):
+            client, experiment_id = _open_store(store, params.track.experiment)
+        found, token = [], None
+        while not found or token:
+            page = client.search_runs([experiment_id], "attributes.status = 'FINISHED'", page_token=token)
+            found, token = [*found, *page], page.token
+            if not page:
+                break
+    except _store_troubles() as trouble:
+        raise store.failure(trouble) from trouble
+    return [FinishedRun(run.data.params, run.data.metrics) for run in found]
+
+
 def _is_off(params: Params) -> bool:
     return not params.track.enabled or os.environ.get("GENREC_TRACKING", "").lower() == "off"
 

@@ -39,7 +39,7 @@ def main() -> None:
     torch.manual_seed(seed)
     histories = Histories.load(HISTORIES)
     tokenizer = load_model(RqVae, TOKENIZER)
-    size = config.generator
+    size, starts_anew = config.generator, config.variant == "no_end_to_end"
     model = ETEGRec(
         n_items=histories.n_items,
         tokenizer=dict(tokenizer.hparams),
@@ -55,13 +55,14 @@ def main() -> None:
         tokenizer_learning_rate=config.tokenizer_learning_rate,
         weight_decay=config.weight_decay,
         warmup_steps=config.warmup_steps,
-        sia_weight=config.sia_weight,
-        psa_weight=config.psa_weight,
+        sia_weight=0.0 if config.variant in ("no_sia", "no_alignment") else config.sia_weight,
+        psa_weight=0.0 if config.variant in ("no_psa", "no_alignment") else config.psa_weight,
         sia_sign=config.sia_sign,
         alpha=config.alpha,
         cycle=config.cycle,
+        alternates=config.variant != "no_alternation",
         warmup_epochs=config.warmup_epochs,
-        final_learning_rate=config.final_stage.learning_rate,
+        final_learning_rate=config.learning_rate if starts_anew else config.final_stage.learning_rate,
         n_beams=config.n_beams,
     )
     model.start_from(tokenizer, torch.from_numpy(np.load(EMBEDDINGS, allow_pickle=False)))
@@ -71,7 +72,9 @@ def main() -> None:
             experiment_name="train_etegrec",
             max_epochs=config.max_epochs,
             early_stopping_patience=config.patience,
-            final_max_epochs=config.final_stage.max_epochs,
+            final_starts_anew=starts_anew,
+            # a recommender that starts anew gets as many epochs as the joint stage gave its own
+            final_max_epochs=config.final_stage.max_epochs + starts_anew * config.n_recommender_epochs,
             final_early_stopping_patience=config.final_stage.patience,
             gpus=trainer.gpus,
             precision=trainer.precision,

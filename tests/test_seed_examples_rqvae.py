@@ -25,7 +25,6 @@ class TestTrainers:
 
     def test_basic_training(self, tmp_path):
         from genrec.data.dataset_factory import DatasetFactory
-
         from genrec.models.rqvae import RqVae
         from genrec.trainers import RQVAETrainer, RQVAETrainingConfig
 
@@ -60,7 +59,6 @@ class TestRqvae:
 
     def test_basic_training_and_semantic_ids(self):
         from genrec.data.p5_amazon import P5AmazonItemDataset
-
         from genrec.models.rqvae import RqVae
 
         dataset = P5AmazonItemDataset(root="dataset/amazon", split="beauty", train_test_split="train")
@@ -92,7 +90,6 @@ class TestRqvae:
 
     def test_the_functions(self):
         from genrec.data.p5_amazon import P5AmazonItemDataset
-
         from genrec.models.rqvae import RqVae, batch_inference, evaluate_quantization, evaluate_reconstruction
 
         dataloader = DataLoader(P5AmazonItemDataset(root="dataset/amazon"), batch_size=3)

@@ -8,7 +8,8 @@
                              |  projected first decoder state (InfoNCE) <--------- projection
 
 Of `cycle` epochs the first trains the tokenizer, the recommender frozen; afterwards all items are coded anew. The
-others train the recommender, the tokenizer frozen. The final stage trains the recommender alone.
+others train the recommender, the tokenizer frozen. The final stage trains the recommender alone. docs/etegrec.md draws
+this and says where paper, published code and this one differ.
 """
 
 from typing import Any, Literal
@@ -17,8 +18,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from genrec.code_table import build_code_table, collision_rate
+from genrec.code_table import build_code_table
 from genrec.models.rqvae import RqVae
+from genrec.modules.code_health import code_health
 from genrec.modules.generator import SemanticIdGenerator
 from genrec.modules.initialization import initialize_weights
 from genrec.modules.item_generator import GeneratedItems, ItemGenerator
@@ -31,7 +33,7 @@ from genrec.modules.losses import (
 from genrec.modules.ranks import discounted_gain, ranks_in_lists
 from genrec.modules.schedules import learning_rate_factor
 
-Phase = Literal["tokenizer", "recommender", "final"]
+Phase = Literal["tokenizer", "recommender", "together", "final"]
 GRADIENT_NORM = 1.0
 
 
@@ -45,6 +47,7 @@ class ETEGRec(pl.LightningModule):
         sia_sign: `paper`, or `authors`; see `code_log_probabilities`.
         alpha: the weight of the quantizer's losses within the tokenizer's.
         cycle: of so many epochs the first trains the tokenizer.
+        alternates: no: every step trains both modules by all losses at once (an ablation of the paper's table 4).
         final_learning_rate: of the final stage, a cosine from there to 0.
     """
 
@@ -69,6 +72,7 @@ class ETEGRec(pl.LightningModule):
         sia_sign: str = "paper",
         alpha: float = 1.0,
         cycle: int = 2,
+        alternates: bool = True,
         warmup_epochs: int = 10,
         final_learning_rate: float = 5e-4,
         n_beams: int = 20,
@@ -80,6 +84,7 @@ class ETEGRec(pl.LightningModule):
         self.sia_weight, self.psa_weight, self.sia_sign = sia_weight, psa_weight, sia_sign
         self.vqvae_loss = VQVAELoss(alpha, alpha)
         self.cycle, self.warmup_epochs, self.n_beams = cycle, warmup_epochs, n_beams
+        self.alternates = alternates
         self.is_final = False
         self.tokenizer = RqVae(**tokenizer)
         semantic_dim, quantizer = tokenizer["input_dim"], self.tokenizer.quantizer
@@ -108,6 +113,15 @@ class ETEGRec(pl.LightningModule):
         self.tokenizer.load_state_dict(tokenizer.state_dict(), strict=True)
         self.item_embeddings = item_embeddings.to(self.item_embeddings)
         self.rebuild_code_table()
+
+    def forget_recommender(self, seed: int) -> None:
+        """Draw the recommender's weights anew, for a recommender trained on the final codes alone (table 4)."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh = ETEGRec(**self.hparams)
+        for module, drawn in zip(self.recommender_modules(), fresh.recommender_modules(), strict=True):
+            for parameter, value in zip(module.parameters(), drawn.parameters(), strict=True):
+                parameter.data.copy_(value)
 
     def rebuild_code_table(self) -> None:
         """Code all items with the tokenizer as it is."""
@@ -150,95 +164,111 @@ class ETEGRec(pl.LightningModule):
     def phase(self) -> Phase:
         if self.is_final:
             return "final"
+        if not self.alternates:
+            return "together"
         return "tokenizer" if self.current_epoch % self.cycle == 0 else "recommender"
 
     @property
-    def is_aligning(self) -> bool:
-        return not self.is_final and self.current_epoch >= self.warmup_epochs
+    def trains_tokenizer(self) -> bool:
+        return self.phase in ("tokenizer", "together")
+
+    @property
+    def trains_recommender(self) -> bool:
+        return self.phase != "tokenizer"
+
+    @property
+    def alignment_weights(self) -> dict[str, float]:
+        """The weights of the alignments that this epoch trains; none in the warm-up and in the final stage."""
+        if self.is_final or self.current_epoch < self.warmup_epochs:
+            return {}
+        weights = {"sia_loss": self.sia_weight, "psa_loss": self.psa_weight}
+        return {name: weight for name, weight in weights.items() if weight > 0}
 
     def recommender_modules(self) -> list[nn.Module]:
         return [self.generator, self.sequence_adapter, self.preference_adapter]
 
     def on_train_epoch_start(self) -> None:
-        """Freeze the other module; it also runs without dropout."""
-        trains_tokenizer = self.phase == "tokenizer"
-        self.tokenizer.requires_grad_(trains_tokenizer).train(trains_tokenizer)
+        """Freeze the module that does not learn; it also runs without dropout."""
+        self.tokenizer.requires_grad_(self.trains_tokenizer).train(self.trains_tokenizer)
         for module in self.recommender_modules():
-            module.requires_grad_(not trains_tokenizer).train(not trains_tokenizer)
+            module.requires_grad_(self.trains_recommender).train(self.trains_recommender)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        losses = self.tokenizer_losses(batch) if self.phase == "tokenizer" else self.recommender_losses(batch)
-        self._step(losses["loss"])
-        for name, value in losses.items():
-            self.log(
-                f"train_{self.phase}_{name}", value.detach(), on_step=False, on_epoch=True,
-                batch_size=len(batch["target"]),
-            )  # fmt: skip
+        losses = self.losses(batch)
+        figures = {f"train_{self.phase}_{name}": value.detach() for name, value in losses.items()}
+        for name, weight in self.alignment_weights.items():
+            figures[f"train_{self.phase}_weighted_{name}"] = weight * losses[name].detach()
+        figures |= self._step(losses["loss"])
+        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
 
-    def tokenizer_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`loss` and its unweighted terms in a tokenizer epoch: vq + mu SIA + lambda PSA (equation 17)."""
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`loss` and its unweighted terms, by the epoch's phase.
+
+        A tokenizer epoch minimises vq + mu SIA + lambda PSA (equation 17), a recommender epoch code + mu SIA +
+        lambda PSA (equation 18), the final stage code alone; together they are the ablation without alternation.
+
+        Args:
+            batch: `history` (batch, length) and `target`, (batch,) or (batch, n), int64 item_ids; target 0 = none.
+        """
         target = batch["target"].view(len(batch["history"]), -1)
-        known = target != 0
-        rows = first_occurrences(target[known])
-        embeddings = self.item_embeddings[target[known][rows]]
-        latents = self.tokenizer.encode(embeddings)
-        quantized = self.tokenizer.quantizer(latents)
-        reconstructed = self.tokenizer.decoder(quantized.vectors)
-        vq_losses = self.vqvae_loss(embeddings, reconstructed, quantized.commitment_loss, quantized.embedding_loss)
-        vq_loss = vq_losses["total_loss"]
-        if not self.is_aligning:
-            return {"loss": vq_loss, "vq_loss": vq_loss}
-        with torch.no_grad():
-            _, sequence, preference = self(batch["history"], target)
-        sequence_distances = self.tokenizer.quantizer.distances(sequence[known][rows])
-        item_distances = self.tokenizer.quantizer.distances(latents)
-        sia_loss = sequence_item_alignment(sequence_distances, item_distances, self.sia_sign)
-        psa_loss = preference_semantic_alignment(reconstructed, preference[known][rows])
-        total = vq_loss + self.sia_weight * sia_loss + self.psa_weight * psa_loss
-        return {"loss": total, "vq_loss": vq_loss, "sia_loss": sia_loss, "psa_loss": psa_loss}
+        weights = self.alignment_weights
+        terms: dict[str, Tensor] = {}
+        if self.trains_recommender or weights:
+            with torch.set_grad_enabled(self.trains_recommender):
+                logits, sequence, preference = self(batch["history"], target)
+        if self.trains_recommender:
+            terms["code_loss"] = self.generator.code_loss(logits, target)
+        if self.trains_tokenizer or weights:
+            known = target != 0
+            rows = first_occurrences(target[known])
+            embeddings = self.item_embeddings[target[known][rows]]
+            with torch.set_grad_enabled(self.trains_tokenizer):
+                latents = self.tokenizer.encode(embeddings)
+                quantized = self.tokenizer.quantizer(latents)
+                reconstructed = self.tokenizer.decoder(quantized.vectors)
+        if self.trains_tokenizer:
+            vq_losses = self.vqvae_loss(embeddings, reconstructed, quantized.commitment_loss, quantized.embedding_loss)
+            terms["vq_loss"] = vq_losses["total_loss"]
+        if "sia_loss" in weights:
+            distances = self.tokenizer.quantizer.distances
+            terms["sia_loss"] = sequence_item_alignment(
+                distances(sequence[known][rows]), distances(latents), self.sia_sign
+            )
+        if "psa_loss" in weights:
+            terms["psa_loss"] = preference_semantic_alignment(reconstructed, preference[known][rows])
+        total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+        return {"loss": total, **terms}
 
-    def recommender_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`loss` and its unweighted terms in a recommender epoch: code + mu SIA + lambda PSA (equation 18)."""
-        target = batch["target"].view(len(batch["history"]), -1)
-        logits, sequence, preference = self(batch["history"], target)
-        code_loss = self.generator.code_loss(logits, target)
-        if not self.is_aligning:
-            return {"loss": code_loss, "code_loss": code_loss}
-        known = target != 0
-        rows = first_occurrences(target[known])
-        with torch.no_grad():
-            latents = self.tokenizer.encode(self.item_embeddings[target[known][rows]])
-            item_distances = self.tokenizer.quantizer.distances(latents)
-            reconstructed = self.tokenizer.decoder(self.tokenizer.quantizer(latents).vectors)
-        sequence_distances = self.tokenizer.quantizer.distances(sequence[known][rows])
-        sia_loss = sequence_item_alignment(sequence_distances, item_distances, self.sia_sign)
-        psa_loss = preference_semantic_alignment(reconstructed, preference[known][rows])
-        total = code_loss + self.sia_weight * sia_loss + self.psa_weight * psa_loss
-        return {"loss": total, "code_loss": code_loss, "sia_loss": sia_loss, "psa_loss": psa_loss}
-
-    def _step(self, loss: Tensor) -> None:
-        """One step of the phase's own optimizer and schedule; the gradient's norm is clipped for each module."""
-        turn = 0 if self.phase == "tokenizer" else 1
-        optimizer: Any = self.optimizers(use_pl_optimizer=True)
-        scheduler: Any = self.lr_schedulers()
-        if isinstance(optimizer, list):
-            optimizer, scheduler = optimizer[turn], scheduler[turn]
-        optimizer.zero_grad()
+    def _step(self, loss: Tensor) -> dict[str, Tensor]:
+        """One step of each learning module's optimizer and schedule; returns the gradient norms before clipping."""
+        every: Any = self.optimizers(use_pl_optimizer=True)
+        schedulers: Any = self.lr_schedulers()
+        learning = {"recommender": (every, schedulers)}
+        if not self.is_final:
+            learning = dict(zip(("tokenizer", "recommender"), zip(every, schedulers, strict=True), strict=True))
+            learning = {name: pair for name, pair in learning.items() if getattr(self, f"trains_{name}")}
+        for optimizer, _ in learning.values():
+            optimizer.zero_grad()
         self.manual_backward(loss)
-        self.clip_gradients(optimizer, gradient_clip_val=GRADIENT_NORM, gradient_clip_algorithm="norm")
-        optimizer.step()
-        scheduler.step()
+        norms = {}
+        for name, (optimizer, scheduler) in learning.items():
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            norms[f"grad_norm_{name}"] = nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
+            optimizer.step()
+            scheduler.step()
+        return norms
 
     def on_train_epoch_end(self) -> None:
-        """After a tokenizer epoch all items are coded anew; how many changed is logged."""
-        if self.phase != "tokenizer":
+        """Once the tokenizer has moved all items are coded anew; how many changed and how they spread is logged."""
+        if not self.trains_tokenizer:
             return
         before = self.generator.code_table.clone()
         self.tokenizer.eval()
         self.rebuild_code_table()
         changed = (self.generator.code_table != before).any(1)[1:].float().mean()
-        self.log("code_churn", changed)
-        self.log("collision_rate", collision_rate(self.generator.code_table[1:, :-1]))
+        health = code_health(self.generator.code_table[1:, :-1].long(), self.generator.network.code_num)
+        shown = {name: value for name, value in health.items() if name.startswith(("usage_", "entropy_", "collision"))}
+        self.log_dict({"code_churn": changed, **shown})
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Full ranking of the target by a constrained search."""
@@ -254,7 +284,7 @@ class ETEGRec(pl.LightningModule):
         settings = self.hparams
         if self.is_final:
             return self._optimizer(recommender, settings["final_learning_rate"], 0, total)
-        warmup, cycle = settings["warmup_steps"], self.cycle
+        warmup, cycle = settings["warmup_steps"], self.cycle if self.alternates else 1
         optimizers = [
             self._optimizer(
                 self.tokenizer.parameters(), settings["tokenizer_learning_rate"], warmup // cycle, total // cycle

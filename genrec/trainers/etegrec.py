@@ -20,8 +20,11 @@ class ETEGRecTrainingConfig(RankingConfig):
 
     Attributes:
         final_max_epochs: 0 leaves the final stage out.
+        final_starts_anew: the final stage trains a new recommender, not the joint stage's (the ablation "without
+            end-to-end learning" of the paper's table 4).
     """
 
+    final_starts_anew: bool = False
     final_max_epochs: int = 100
     final_early_stopping_patience: int = 10
 
@@ -59,6 +62,8 @@ class ETEGRecTrainer(BaseTrainer):
     def train_final_stage(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None) -> None:
         """The recommender alone, by its own optimizer, on the code table of the best joint state."""
         self.model.is_final = True
+        if self.config.final_starts_anew:
+            self.model.forget_recommender(self.config.random_seed)
         if isinstance(self.logger, CurveLogger):
             self.logger.first_epoch = max(self.logger.rows, default=-1) + 1
         config = replace(

@@ -75,7 +75,7 @@ READERS = ("generator.network.embedding", "generator.network.encoder")
 
 def test_a_tokenizer_epoch_teaches_the_whole_tokenizer_and_nothing_else(built):
     model = built(epoch=0)
-    assert learning(model, model.tokenizer_losses(batch())["loss"]) == names(model, "tokenizer.")
+    assert learning(model, model.losses(batch())["loss"]) == names(model, "tokenizer.")
 
 
 def test_in_a_tokenizer_epoch_no_parameter_of_the_recommender_is_trainable(built):
@@ -87,7 +87,7 @@ def test_in_a_tokenizer_epoch_no_parameter_of_the_recommender_is_trainable(built
 def test_a_recommender_epoch_teaches_the_whole_recommender_and_nothing_else(built):
     model = built(epoch=1)
     expected = names(model, "generator.", "sequence_adapter.", "preference_adapter.")
-    assert learning(model, model.recommender_losses(batch())["loss"]) == expected
+    assert learning(model, model.losses(batch())["loss"]) == expected
 
 
 def test_in_a_recommender_epoch_no_parameter_of_the_tokenizer_is_trainable(built):
@@ -98,35 +98,35 @@ def test_in_a_recommender_epoch_no_parameter_of_the_tokenizer_is_trainable(built
 
 def test_sia_of_a_tokenizer_epoch_teaches_encoder_and_codebooks(built):
     model = built(epoch=0)
-    assert learning(model, model.tokenizer_losses(batch())["sia_loss"]) == names(model, ENCODER) | CODEBOOKS
+    assert learning(model, model.losses(batch())["sia_loss"]) == names(model, ENCODER) | CODEBOOKS
 
 
 def test_psa_of_a_tokenizer_epoch_teaches_decoder_and_straight_through_the_encoder(built):
     model = built(epoch=0)
-    assert learning(model, model.tokenizer_losses(batch())["psa_loss"]) == names(model, ENCODER, DECODER)
+    assert learning(model, model.losses(batch())["psa_loss"]) == names(model, ENCODER, DECODER)
 
 
 def test_sia_of_a_recommender_epoch_teaches_its_adapter_and_the_readers_of_the_history(built):
     model = built(epoch=1)
-    learned = learning(model, model.recommender_losses(batch())["sia_loss"])
+    learned = learning(model, model.losses(batch())["sia_loss"])
     assert learned == names(model, "sequence_adapter.", *READERS)
 
 
 def test_psa_of_a_recommender_epoch_teaches_its_adapter_and_the_encoder_decoder(built):
     model = built(epoch=1)
-    learned = learning(model, model.recommender_losses(batch())["psa_loss"])
+    learned = learning(model, model.losses(batch())["psa_loss"])
     # the first decoder state sees itself alone: distances between the decoder's positions do not matter
     assert learned == names(model, "preference_adapter.", "generator.") - names(model, "generator.network.decoder_bias")
 
 
 def test_the_code_loss_teaches_no_adapter(built):
     model = built(epoch=1)
-    assert learning(model, model.recommender_losses(batch())["code_loss"]) == names(model, "generator.")
+    assert learning(model, model.losses(batch())["code_loss"]) == names(model, "generator.")
 
 
 def test_sia_reaches_the_sequence_through_the_first_level_only(built):
     model = built(epoch=1)
-    model.recommender_losses(batch())["sia_loss"].backward()
+    model.losses(batch())["sia_loss"].backward()
     got = model.sequence_adapter.weight.grad.clone()
     _, sequence, _ = model(batch()["history"], batch()["target"][:, None])
     # of the distinct targets 3 and 7 the first rows are 1 and 0
@@ -142,7 +142,7 @@ def test_sia_reaches_the_sequence_through_the_first_level_only(built):
 
 def test_sia_reaches_the_encoder_through_the_first_level_only(built):
     model = built(epoch=0)
-    model.tokenizer_losses(batch())["sia_loss"].backward()
+    model.losses(batch())["sia_loss"].backward()
     got = model.tokenizer.encoder[0].weight.grad.clone()
     with torch.no_grad():
         _, sequence, _ = model(batch()["history"], batch()["target"][:, None])
@@ -157,7 +157,7 @@ def test_sia_reaches_the_encoder_through_the_first_level_only(built):
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_both_alignments_see_each_distinct_target_once_by_its_first_row(built, epoch):
     model = built(epoch)
-    losses = (model.tokenizer_losses, model.recommender_losses)[epoch](batch())
+    losses = model.losses(batch())
     with torch.no_grad():
         _, sequence, preference = model(batch()["history"], batch()["target"][:, None])
         embeddings = model.item_embeddings[[3, 7]]
@@ -170,7 +170,7 @@ def test_both_alignments_see_each_distinct_target_once_by_its_first_row(built, e
 
 def test_the_tokenizers_loss_is_of_the_distinct_targets_and_weighted_as_said(built):
     model = built(epoch=0, alpha=3.0)
-    losses = model.tokenizer_losses(batch())
+    losses = model.losses(batch())
     embeddings = model.item_embeddings[[3, 7]]
     reconstructed, commitment, embedding, _ = model.tokenizer(embeddings)
     vq = (reconstructed - embeddings).square().mean() + 3.0 * (commitment + embedding)
@@ -180,7 +180,7 @@ def test_the_tokenizers_loss_is_of_the_distinct_targets_and_weighted_as_said(bui
 
 def test_the_recommenders_loss_is_of_all_rows_and_weighted_as_said(built):
     model = built(epoch=1)
-    losses = model.recommender_losses(batch())
+    losses = model.losses(batch())
     target = batch()["target"][:, None]
     code = model.generator.code_loss(model(batch()["history"], target)[0], target)
     torch.testing.assert_close(losses["code_loss"], code)
@@ -188,7 +188,7 @@ def test_the_recommenders_loss_is_of_all_rows_and_weighted_as_said(built):
 
 
 def test_the_authors_sign_changes_the_alignment_and_nothing_else(built):
-    paper, authors = (built(1, sia_sign=sign).recommender_losses(batch()) for sign in ("paper", "authors"))
+    paper, authors = (built(1, sia_sign=sign).losses(batch()) for sign in ("paper", "authors"))
     assert (paper["sia_loss"] - authors["sia_loss"]).abs() > 1e-6
     assert torch.equal(paper["psa_loss"], authors["psa_loss"])
     assert torch.equal(paper["code_loss"], authors["code_loss"])
@@ -197,7 +197,7 @@ def test_the_authors_sign_changes_the_alignment_and_nothing_else(built):
 @pytest.mark.parametrize("epoch", range(4))
 def test_alignment_begins_after_the_warm_up_epochs(built, epoch):
     model = built(epoch, warmup_epochs=2)
-    losses = (model.tokenizer_losses if epoch % 2 == 0 else model.recommender_losses)(batch())
+    losses = model.losses(batch())
     assert ("sia_loss" in losses) == (epoch >= 2)
     if epoch < 2:
         assert torch.equal(losses["loss"], losses["vq_loss" if epoch == 0 else "code_loss"])
@@ -206,7 +206,7 @@ def test_alignment_begins_after_the_warm_up_epochs(built, epoch):
 def test_the_final_stage_does_not_align(built):
     model = built(epoch=5)
     model.is_final = True
-    assert set(model.recommender_losses(batch())) == {"loss", "code_loss"}
+    assert set(model.losses(batch())) == {"loss", "code_loss"}
 
 
 @pytest.mark.parametrize("cycle", [2, 3, 4])
@@ -288,7 +288,7 @@ def test_nothing_depends_on_how_far_the_batch_is_padded(built, causal):
 def test_a_batch_of_one_row_and_one_item_has_a_finite_loss_without_psa(built, epoch):
     model = built(epoch)
     one = {"history": torch.tensor([[4]]), "target": torch.tensor([2])}
-    losses = (model.tokenizer_losses, model.recommender_losses)[epoch](one)
+    losses = model.losses(one)
     assert losses["loss"].isfinite()
     assert losses["psa_loss"] == 0
 
@@ -297,14 +297,14 @@ def test_a_batch_of_equal_targets_counts_as_one_for_the_tokenizer(built):
     model = built(epoch=0)
     equal = {"history": batch()["history"], "target": torch.tensor([7, 7, 7])}
     first = {"history": batch()["history"][:1], "target": torch.tensor([7])}
-    torch.testing.assert_close(model.tokenizer_losses(equal)["loss"], model.tokenizer_losses(first)["loss"])
+    torch.testing.assert_close(model.losses(equal)["loss"], model.losses(first)["loss"])
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_causal_batch_aligns_the_targets_of_all_positions(built, epoch):
     model = built(epoch, causal=True)
     whole = {"history": torch.tensor([[1, 2, 0], [4, 5, 6]]), "target": torch.tensor([[2, 7, 0], [5, 6, 2]])}
-    losses = (model.tokenizer_losses, model.recommender_losses)[epoch](whole)
+    losses = model.losses(whole)
     with torch.no_grad():
         _, sequence, preference = model(whole["history"], whole["target"])
         # distinct targets 2, 5, 6, 7 stand first at these places
