@@ -8,7 +8,13 @@ from torch import Tensor
 from benchmarks.beauty import CODES, code_table, histories
 from benchmarks.harness import Case, Turn
 from benchmarks.paper_size import (
-    LEARNING_RATE, LENGTH, MAX_HISTORY, cornac_model, hugging_face_model, our_model, train,
+    LEARNING_RATE,
+    LENGTH,
+    MAX_HISTORY,
+    cornac_model,
+    hugging_face_model,
+    our_model,
+    train,
 )  # fmt: skip
 from genrec.code_table import to_tokens
 from genrec.command import keep_freed_memory
@@ -25,7 +31,9 @@ def beauty_batches(n: int, batch_size: int = BATCH) -> list[dict[str, Tensor]]:
 
 def full_batches(n: int) -> list[dict[str, Tensor]]:
     shape = (BATCH, MAX_HISTORY)
-    return [{"history": torch.randint(1, 12_000, shape), "target": torch.randint(1, 12_000, (BATCH,))} for _ in range(n)]
+    return [
+        {"history": torch.randint(1, 12_000, shape), "target": torch.randint(1, 12_000, (BATCH,))} for _ in range(n)
+    ]
 
 
 def ours(batches: list[dict[str, Tensor]], causal: bool = False) -> Turn:

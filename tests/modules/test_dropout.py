@@ -81,7 +81,9 @@ def test_a_pass_knows_nothing_of_the_one_before():
 def test_layers_of_a_pass_hold_one_draw_and_larger_ones_a_new_one():
     dropout = SharedDropout(0.5)
     small, large, other = (dropout.mask(torch.ones(size)) for size in (10, 100_000, 50))
-    assert large.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() != small.untyped_storage().data_ptr()
+    assert (
+        large.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() != small.untyped_storage().data_ptr()
+    )
 
 
 def test_the_same_seed_drops_the_same_in_all_layers():
