@@ -1,12 +1,16 @@
 """How a module becomes a command: `--help` from its docstring, one line instead of a traceback for a user's mistake."""
 
 import argparse
+import errno
 import sys
 import time
 from collections.abc import Callable
 
 from genrec.errors import UserError
 from genrec.execution import record_executed
+
+# full, over its quota, the file larger than allowed, mounted to be read only
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def run_stage(main: Callable[[], None], description: str | None) -> None:
@@ -17,13 +21,21 @@ def run_stage(main: Callable[[], None], description: str | None) -> None:
     parser = argparse.ArgumentParser(description=description, epilog="Its settings stand in params.yaml.")
     parser.parse_args()
     started = time.perf_counter()
-    run_command(main)
-    record_executed(time.perf_counter() - started)
+
+    def main_timed() -> None:
+        main()
+        record_executed(time.perf_counter() - started)
+
+    run_command(main_timed)
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run `main`; a `UserError` is printed as one line and ends the process with status 1."""
+    """Run `main`; a `UserError`, or a full disk, is printed as one line and ends the process with status 1."""
     try:
         main()
     except UserError as mistake:
         sys.exit(f"error: {mistake}")
+    except OSError as trouble:
+        if trouble.errno not in FULL_DISK:
+            raise
+        sys.exit(f"error: {trouble}; free some space and run again: all earlier results are as they were")

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from genrec.command import run_stage
-from genrec.data.embeddings import read_embeddings, standardize
+from genrec.data.embeddings import read_embeddings, save_embeddings, standardize
 from genrec.data.histories import Histories
 from genrec.models.checkpoint import load_model
 from genrec.models.sasrec import SASRec
@@ -21,12 +19,12 @@ def main() -> None:
     config = read_section(ExtractEmbeddings)
     n_items = Histories.load(HISTORIES).n_items
     if config.source == "sasrec":
-        embeddings = load_model(SASRec, SASREC).item_embedding.weight.detach().numpy()
+        embeddings = load_model(SASRec, SASREC, n_items=n_items).item_embedding.weight.detach().numpy()
     else:
         embeddings = read_embeddings(Path(config.path), n_items, ITEMS)
     if config.standardize:
         embeddings = standardize(embeddings)
-    np.save(EMBEDDINGS, embeddings)
+    save_embeddings(embeddings, EMBEDDINGS)
 
 
 if __name__ == "__main__":

@@ -163,12 +163,13 @@ class ETEGRec(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         losses = self.tokenizer_losses(batch) if self.phase == "tokenizer" else self.recommender_losses(batch)
-        self._step(losses["loss"])
         for name, value in losses.items():
             self.log(
                 f"train_{self.phase}_{name}", value.detach(), on_step=False, on_epoch=True,
                 batch_size=len(batch["target"]),
             )  # fmt: skip
+        # logged before: a term that is not finite is then refused before it reaches the weights
+        self._step(losses["loss"])
 
     def tokenizer_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """`loss` and its unweighted terms in a tokenizer epoch: vq + mu SIA + lambda PSA (equation 17)."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.code_table import collision_rate
+from genrec.modules.code_health import refuse_collapse
 from genrec.modules.quantizers import ResidualQuantizer
 
 
@@ -166,6 +167,7 @@ class RqVae(pl.LightningModule):
         codes = torch.cat([codes for codes, _ in self._validated])
         reconstruction = float(torch.cat([loss for _, loss in self._validated]).mean())
         self._validated.clear()
+        refuse_collapse(codes)
         rate = collision_rate(codes)
         self.log("val_collision_rate", rate)
         # items are counted in whole numbers, so a fraction below 1 only decides between equal counts

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader
 
+from genrec.models.checkpoint import write_checkpoint
 from genrec.models.etegrec import ETEGRec
 from genrec.trainers.base import BaseTrainer
 from genrec.trainers.config import RankingConfig
@@ -79,10 +80,7 @@ class ETEGRecTrainer(BaseTrainer):
 
     def _save_joint_stage(self) -> None:
         rows = self.logger.rows if isinstance(self.logger, CurveLogger) else {}
-        unfinished = self._joint_file.with_suffix(".tmp")
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"state_dict": self.model.state_dict(), "curves": rows}, unfinished)
-        unfinished.rename(self._joint_file)
+        write_checkpoint({"state_dict": self.model.state_dict(), "curves": rows}, self._joint_file)
 
     def _load_joint_stage(self) -> None:
         content = torch.load(self._joint_file, map_location="cpu", weights_only=True)
