@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install repro test lint ui preset smoke clean
+.PHONY: help install repro test test-faults lint ui preset smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz]: put a preset's valu
 
 smoke: $(STAMP)  ## run the whole pipeline on small synthetic data, in a temporary clone
 	$(BIN)/python -m pytest -m pipeline tests/test_pipeline.py
+
+test-faults: $(STAMP)  ## kill, corrupt, contend (under 20 minutes); the table goes into docs/reliability.md
+	GENREC_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m '' tests/faults
 
 clean:  ## remove the environment and scratch files (never data or results)
 	rm -rf $(VENV) .genrec .pytest_cache .mypy_cache .ruff_cache

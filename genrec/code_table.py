@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genrec.errors import UserError
-from genrec.files import load_arrays, written
+from genrec.files import load_arrays, save_array
 
 
 def append_collision_codes(codes: Tensor) -> Tensor:
@@ -70,8 +70,7 @@ def collision_rate(codes: Tensor) -> float:
 
 
 def save_code_table(table: Tensor, file: Path) -> None:
-    with written(file) as partial, partial.open("wb") as stream:
-        np.save(stream, table.cpu().numpy().astype(np.int32))
+    save_array(table.cpu().numpy().astype(np.int32), file)
 
 
 def check_capacity(n_items: int, code_num: int, num_levels: int, max_collision_rate: float) -> None:

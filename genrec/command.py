@@ -1,16 +1,13 @@
 """How a module becomes a command: `--help` from its docstring, one line instead of a traceback for a user's mistake."""
 
 import argparse
-import errno
 import sys
 import time
 from collections.abc import Callable
 
 from genrec.errors import UserError
 from genrec.execution import record_executed
-
-# full, over its quota, the file larger than allowed, mounted to be read only
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+from genrec.files import FULL_DISK
 
 
 def run_stage(main: Callable[[], None], description: str | None) -> None:

@@ -1,5 +1,7 @@
 """Files appear whole or not at all: written beside their place under another name, then renamed."""
 
+import errno
+import io
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -11,6 +13,9 @@ from genrec.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+# full, over its quota, the file larger than allowed, mounted to be read only
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager
@@ -42,6 +47,19 @@ def disk_troubles_explained(place: Path) -> Iterator[None]:
             f"{place} could not be written ({trouble}); free some space or mend the folder's rights, then run again: "
             "all earlier results are as they were"
         ) from trouble
+
+
+def save_array(array: "NDArray[Any]", file: Path) -> None:
+    """Write an .npy file, whole or not at all.
+
+    Through memory: numpy itself hands small arrays to a buffer of C's, and does not hear when that meets a full disk.
+    """
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    with written(file) as partial:
+        partial.write_bytes(buffer.getvalue())
 
 
 def load_arrays(file: Path, way_out: str = "delete it and run `dvc repro`") -> "dict[str, NDArray[Any]]":

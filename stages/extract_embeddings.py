@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from genrec.command import run_stage
-from genrec.data.embeddings import read_embeddings, save_embeddings, standardize
+from genrec.data.embeddings import read_embeddings, standardize
 from genrec.data.histories import Histories
+from genrec.files import save_array
 from genrec.models.checkpoint import load_model
 from genrec.models.sasrec import SASRec
 from genrec.params import ExtractEmbeddings, read_section
@@ -24,7 +25,7 @@ def main() -> None:
         embeddings = read_embeddings(Path(config.path), n_items, ITEMS)
     if config.standardize:
         embeddings = standardize(embeddings)
-    save_embeddings(embeddings, EMBEDDINGS)
+    save_array(embeddings, EMBEDDINGS)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.errors import UserError
-from genrec.files import load_arrays, written
+from genrec.files import load_arrays
 
 
 def read_embeddings(file: Path, n_items: int, items_file: Path) -> NDArray[np.float32]:
@@ -51,13 +51,8 @@ def check_embeddings(embeddings: NDArray[np.floating], n_items: int, place: str)
     return checked
 
 
-def save_embeddings(embeddings: NDArray[np.floating], file: Path) -> None:
-    with written(file) as partial, partial.open("wb") as stream:
-        np.save(stream, embeddings)
-
-
 def load_embeddings(file: Path, n_items: int | None = None) -> NDArray[np.float32]:
-    """Read what `save_embeddings` wrote, or a user as well, and check it; without `n_items` it has any number of rows.
+    """Read an .npy file of ours or a user's, and check it; without `n_items` it has any number of rows.
 
     Raises:
         UserError: the file is missing or damaged, has another shape, or holds NaN or infinity.

@@ -1,5 +1,6 @@
 """ETEGRec's schedule: the joint stage until validation stops improving, then the final stage from its best state."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class ETEGRecTrainer(BaseTrainer):
         """Tokenizer and recommender in turns; ends with the best validation's weights and code table."""
         if self.config.resume and self._joint_file.exists():
             self._load_joint_stage()
+            if not (self._directory / "final" / "last.ckpt").exists():
+                sys.stderr.write(f"resuming {self.config.experiment_name} after the joint stage\n")
             return
         config = replace(
             self.config, checkpoint_dir=str(self._directory / "joint"), val_check_interval=float(self.model.cycle)
