@@ -12,7 +12,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install repro test lint ui preset smoke bench clean
+.PHONY: help install repro test test-faults lint ui preset smoke bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -60,6 +60,9 @@ $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(BENCH)/bin/python -m uv pip install --quiet --python $(BENCH)/bin/python -c constraints.txt \
 	  -e . -r benchmarks/requirements.txt
 	@touch $@
+
+test-faults: $(STAMP)  ## kill, corrupt, contend (under 20 minutes); the table goes into docs/reliability.md
+	GENREC_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m '' tests/faults
 
 clean:  ## remove the environment and scratch files (never data or results)
 	rm -rf $(VENV) $(BENCH) .genrec .pytest_cache .mypy_cache .ruff_cache

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from genrec.errors import UserError
+from genrec.files import load_arrays, save_array
 
 
 def append_collision_codes(codes: Tensor) -> Tensor:
@@ -69,19 +70,51 @@ def collision_rate(codes: Tensor) -> float:
 
 
 def save_code_table(table: Tensor, file: Path) -> None:
-    np.save(file, table.cpu().numpy().astype(np.int32))
+    save_array(table.cpu().numpy().astype(np.int32), file)
 
 
-def load_code_table(file: Path, n_items: int, code_num: int) -> Tensor:
+def check_capacity(n_items: int, code_num: int, num_levels: int, max_collision_rate: float) -> None:
+    """Refuse codebooks that can not tell a catalogue's items apart, however well they are trained.
+
+    Raises:
+        UserError: there are fewer semantic IDs than items, or more items must collide than the gate lets through.
+    """
+    without_collision = code_num**num_levels
+    place = f"model.code_num={code_num} and model.num_levels={num_levels}"
+    if n_items > without_collision * code_num:
+        raise UserError(
+            f"{n_items} items are more than the {without_collision * code_num} semantic IDs of {place} "
+            "with a collision code; raise one of them"
+        )
+    unavoidable = 1 - without_collision / n_items
+    if unavoidable > max_collision_rate:
+        raise UserError(
+            f"{n_items} items are more than the {without_collision} rows of codes of {place}: at least "
+            f"{unavoidable:.3f} of them collide, and train_rqvae.gates.max_collision_rate is {max_collision_rate}; "
+            "raise one of the three"
+        )
+
+
+def load_code_table(file: Path, n_items: int, code_num: int, num_levels: int) -> Tensor:
     """Read a code table and check that it fits the catalogue and the codebooks.
 
     Returns:
         (n_items + 1, num_levels + 1) int32.
 
     Raises:
-        UserError: the table has other rows than the catalogue, a code outside 0..code_num - 1, or equal rows.
+        UserError: the file is damaged; the table has other rows than the catalogue or other columns than the levels
+            and the collision code, a code outside 0..code_num - 1, or equal rows.
     """
-    table = torch.from_numpy(np.load(file, allow_pickle=False))
+    array = load_arrays(file).get("array")
+    if array is None or array.dtype.kind not in "iu":
+        kind = "several arrays" if array is None else str(array.dtype)
+        raise UserError(f"{file} must hold one array of integers, got {kind}; build it with `build_code_table`")
+    table = torch.from_numpy(array.astype(np.int64))
+    if table.ndim == 2 and table.shape[1] != num_levels + 1:
+        raise UserError(
+            f"{file} must have {num_levels} columns of codes (model.num_levels) and one of collision codes, got "
+            f"{table.shape[1]} in all; build it again"
+        )
     if table.ndim != 2 or len(table) != n_items + 1:
         raise UserError(
             f"{file} must have a row for padding and each of the {n_items} items, got shape {tuple(table.shape)}; "

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from genrec.errors import UserError
 from genrec.execution import record_executed
+from genrec.files import FULL_DISK
 
 
 def run_stage(main: Callable[[], None], description: str | None) -> None:
@@ -19,16 +20,24 @@ def run_stage(main: Callable[[], None], description: str | None) -> None:
     parser.parse_args()
     keep_freed_memory()
     started = time.perf_counter()
-    run_command(main)
-    record_executed(time.perf_counter() - started)
+
+    def main_timed() -> None:
+        main()
+        record_executed(time.perf_counter() - started)
+
+    run_command(main_timed)
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run `main`; a `UserError` is printed as one line and ends the process with status 1."""
+    """Run `main`; a `UserError`, or a full disk, is printed as one line and ends the process with status 1."""
     try:
         main()
     except UserError as mistake:
         sys.exit(f"error: {mistake}")
+    except OSError as trouble:
+        if trouble.errno not in FULL_DISK:
+            raise
+        sys.exit(f"error: {trouble}; free some space and run again: all earlier results are as they were")
 
 
 def keep_freed_memory() -> bool:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +56,13 @@ class Execution:
         """The stages that were executed since the last publication, and their seconds."""
         if not self.executed_file.exists():
             return {}
-        lines = self.executed_file.read_text(encoding="utf-8").splitlines()
-        return {entry["stage"]: entry["seconds"] for entry in map(json.loads, lines)}
+        executed = {}
+        for line in self.executed_file.read_text(encoding="utf-8").splitlines():
+            # a full disk may have cut a line, and no duration is worth a pipeline's end
+            with suppress(json.JSONDecodeError):
+                entry = json.loads(line)
+                executed[entry["stage"]] = entry["seconds"]
+        return executed
 
     def forget_executed(self) -> None:
         self.executed_file.unlink(missing_ok=True)

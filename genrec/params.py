@@ -32,6 +32,8 @@ Switch = Annotated[bool, Field(strict=True)]
 Positive = Annotated[Integer, Field(ge=1)]
 NotNegative = Annotated[Integer, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+# what torch and numpy both take, also times the number of epochs
+Seed = Annotated[Integer, Field(ge=0, le=2**32 - 1)]
 Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -278,7 +280,7 @@ class Evaluate:
 @_section
 class Track:
     enabled: Switch
-    experiment: str
+    experiment: Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
 
 
 @_section
@@ -301,7 +303,7 @@ class Runtime:
 class Params:
     """The whole of params.yaml, in the order of the pipeline."""
 
-    seed: NotNegative
+    seed: Seed
     fetch_data: FetchData
     prepare_data: PrepareData
     model: Model
@@ -344,7 +346,7 @@ def section_name(section: type) -> str:
 @cache
 def read_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole file."""
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{path} not found in {Path.cwd()}; run from the project's root folder")
     return check_params(read_yaml(path), str(path))
 
@@ -357,10 +359,23 @@ def read_yaml(path: Path) -> Any:
     """
     with path.open("rb") as stream:
         try:
-            # the loader in C, where there is one, is ten times as fast
-            return yaml.load(stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            return yaml.load(stream, _StrictLoader)
         except yaml.YAMLError as mistake:
-            raise UserError(f"{path} is not valid YAML: {' '.join(str(mistake).split())}") from mistake
+            raise UserError(f"{path} is not valid YAML: {' '.join(str(mistake).split())}; mend it") from mistake
+        except (RecursionError, ValueError) as mistake:  # thousands of brackets; a date in month 13
+            raise UserError(f"{path} holds a value that can not be read ({mistake}); mend it") from None
+
+
+# the loader in C, where there is one, is ten times as fast
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Refuses a key that stands twice in a section; YAML's own rule, and PyYAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        repeated = next((key for key in keys if keys.count(key) > 1), None)
+        if repeated is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"key {repeated!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def check_params(content: object, place: str) -> Params:

@@ -25,9 +25,14 @@ def scratch(stage: str, settings: Sequence[Any], inputs: Sequence[Path]) -> Iter
     """
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
     folder = root / ".genrec" / "scratch" / f"{stage}-{_digest(settings, inputs)}"
+    # renamed before it is removed: a process that is killed while it removes must not leave a part to go on from
+    done = folder.with_name(f".{folder.name}.done")
+    for left in folder.parent.glob(f".{stage}-*.done"):
+        shutil.rmtree(left, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
-    shutil.rmtree(folder)
+    folder.rename(done)
+    shutil.rmtree(done, ignore_errors=True)
 
 
 def _digest(settings: Sequence[Any], inputs: Sequence[Path]) -> str:

@@ -110,7 +110,8 @@ def finished_runs() -> list[FinishedRun]:
     try:
         with _locked_project(execution.root):
             client, experiment_id = _open_store(store, params.track.experiment)
-        found, token = [], None
+        found: list[Run] = []
+        token = None
         while not found or token:
             page = client.search_runs([experiment_id], "attributes.status = 'FINISHED'", page_token=token)
             found, token = [*found, *page], page.token

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from genrec.code_table import build_code_table, collision_rate, save_code_table
 from genrec.command import run_stage
+from genrec.data.embeddings import load_embeddings
 from genrec.data.output import write_metrics
 from genrec.models.checkpoint import load_model
 from genrec.models.rqvae import RqVae
@@ -20,8 +20,11 @@ METRICS = Path("reports/build_code_table/metrics.json")
 
 def main() -> None:
     shape = read_section(Model)
-    features = torch.from_numpy(np.load(EMBEDDINGS, allow_pickle=False))[1:]
-    codes = load_model(RqVae, TOKENIZER).semantic_codes(features)
+    features = torch.from_numpy(load_embeddings(EMBEDDINGS))[1:]
+    tokenizer = load_model(
+        RqVae, TOKENIZER, input_dim=features.shape[1], num_embeddings=shape.code_num, num_levels=shape.num_levels
+    )
+    codes = tokenizer.semantic_codes(features)
     table = build_code_table(codes, shape.code_num)
     save_code_table(table, CODE_TABLE)
     largest = int(table[:, -1].max()) + 1

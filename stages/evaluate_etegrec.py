@@ -29,7 +29,7 @@ def main() -> None:
         seed=read_seed(),
         progress_bar=read_section(Runtime).progress_bar,
     )
-    model = load_model(ETEGRec, MODEL)
+    model = load_model(ETEGRec, MODEL, n_items=evaluator.histories.n_items)
     write_evaluations({"etegrec": evaluator.of_generator(model, config.n_beams)}, METRICS, INTERVALS)
 
 

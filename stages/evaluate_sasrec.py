@@ -29,7 +29,7 @@ def main() -> None:
         seed=read_seed(),
         progress_bar=read_section(Runtime).progress_bar,
     )
-    model = load_model(SASRec, MODEL)
+    model = load_model(SASRec, MODEL, n_items=evaluator.histories.n_items)
     write_evaluations({"sasrec": evaluator.of_scores(model.scores, model.max_history)}, METRICS, INTERVALS)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from genrec.command import run_stage
 from genrec.data.embeddings import check_embeddings, read_embeddings, standardize, with_padding_row
 from genrec.data.text_embeddings import encode_texts, item_texts, template_of
+from genrec.files import save_array
 from genrec.models.checkpoint import load_model
 from genrec.models.sasrec import SASRec
 from genrec.params import ExtractEmbeddings, TextEncoder, Trainer, read_section
@@ -23,7 +24,8 @@ def main() -> None:
     config, trainer = read_section(ExtractEmbeddings), read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
     if config.source == "sasrec":
-        embeddings = load_model(SASRec, SASREC).item_embedding.weight.detach().numpy()
+        n_items = len(pd.read_parquet(ITEMS, columns=["item_id"]))
+        embeddings = load_model(SASRec, SASREC, n_items=n_items).item_embedding.weight.detach().numpy()
     elif config.source == "text":
         embeddings = embed_texts(pd.read_parquet(ITEMS), config.text, trainer.gpus)
     else:
@@ -31,7 +33,7 @@ def main() -> None:
         embeddings = read_embeddings(Path(config.path), item_keys)
     if config.standardize:
         embeddings = standardize(embeddings)
-    np.save(EMBEDDINGS, embeddings)
+    save_array(embeddings, EMBEDDINGS)
 
 
 def embed_texts(items: pd.DataFrame, text: TextEncoder, gpus: int) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from typing import Any
 from genrec.command import run_stage
 from genrec.data.output import write_metrics
 from genrec.evaluation.report import merge_results, results_page
+from genrec.files import written
 
 STATISTICS = Path("reports/prepare_data/metrics.json")
 BASELINES = Path("reports/evaluate_baselines/metrics.json")
@@ -26,7 +27,8 @@ def main() -> None:
         metrics=[_read(file) for file in (BASELINES, SASREC, TIGER, ETEGREC)],
         intervals=[_read(file) for file in (BASELINES_INTERVALS, SASREC_INTERVALS, TIGER_INTERVALS, ETEGREC_INTERVALS)],
     )
-    PAGE.write_text(results_page(results, _read(STATISTICS)), encoding="utf-8")
+    with written(PAGE) as partial:
+        partial.write_text(results_page(results, _read(STATISTICS)), encoding="utf-8")
     write_metrics(results, RESULTS)
 
 

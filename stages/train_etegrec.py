@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from genrec.code_table import save_code_table
 from genrec.command import run_stage
 from genrec.data.batches import training_loader, window_loader
+from genrec.data.embeddings import load_embeddings
 from genrec.data.histories import Histories
 from genrec.data.output import write_metrics
 from genrec.models.checkpoint import load_model, save_model
@@ -38,7 +38,8 @@ def main() -> None:
     torch.set_num_threads(trainer.num_threads)
     torch.manual_seed(seed)
     histories = Histories.load(HISTORIES)
-    tokenizer = load_model(RqVae, TOKENIZER)
+    embeddings = torch.from_numpy(load_embeddings(EMBEDDINGS, histories.n_items))
+    tokenizer = load_model(RqVae, TOKENIZER, input_dim=embeddings.shape[1])
     size, starts_anew = config.generator, config.variant == "no_end_to_end"
     model = ETEGRec(
         n_items=histories.n_items,
@@ -65,7 +66,7 @@ def main() -> None:
         final_learning_rate=config.learning_rate if starts_anew else config.final_stage.learning_rate,
         n_beams=config.n_beams,
     )
-    model.start_from(tokenizer, torch.from_numpy(np.load(EMBEDDINGS, allow_pickle=False)))
+    model.start_from(tokenizer, embeddings)
     logger = CurveLogger(live_curves("train_etegrec"))
     with scratch("train_etegrec", [config, trainer, seed], [HISTORIES, EMBEDDINGS, TOKENIZER]) as folder:
         training = ETEGRecTrainingConfig(

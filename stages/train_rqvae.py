@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from genrec.code_table import check_capacity
 from genrec.command import run_stage
 from genrec.data.batches import row_loader
+from genrec.data.embeddings import load_embeddings
 from genrec.data.output import write_metrics
 from genrec.models.checkpoint import save_model
 from genrec.models.rqvae import RqVae
@@ -34,7 +35,8 @@ def main() -> None:
     )
     torch.set_num_threads(trainer.num_threads)
     torch.manual_seed(seed)
-    features = torch.from_numpy(np.load(EMBEDDINGS, allow_pickle=False))[1:]
+    features = torch.from_numpy(load_embeddings(EMBEDDINGS))[1:]
+    check_capacity(len(features), shape.code_num, shape.num_levels, config.gates.max_collision_rate)
     model = RqVae(
         input_dim=features.shape[1],
         hidden_dim=config.hidden_dims if config.tokenizer == "rqvae" else None,

@@ -55,7 +55,7 @@ def main() -> None:
         schedule=config.schedule,
         n_beams=config.n_beams,
     )
-    model.set_code_table(load_code_table(CODE_TABLE, histories.n_items, shape.code_num))
+    model.set_code_table(load_code_table(CODE_TABLE, histories.n_items, shape.code_num, shape.num_levels))
     logger = CurveLogger(live_curves("train_tiger"))
     with scratch("train_tiger", [shape, config, trainer, seed], [HISTORIES, CODE_TABLE]) as folder:
         training = RankingConfig(

@@ -25,7 +25,7 @@ OBSERVERS = {"genrec/execution.py", "genrec/pipeline_state.py", "genrec/tracking
 # A room may import those behind it.
 ROOMS = ("stages", "trainers", "evaluation", "data", "models", "modules")
 # Single files: these are everyone's, those belong to the stages and to each other.
-LEAVES_OF_ALL = {"errors", "code_table"}
+LEAVES_OF_ALL = {"errors", "files", "code_table"}
 LEAVES_OF_STAGES = {"params", "command", "comparison", "execution", "pipeline_state", "tracking", "scratch"}
 # The sections that describe a data set are handed to its reader as they are.
 TAKES_SECTIONS = {"genrec/data/fetching.py"}

@@ -66,7 +66,7 @@ def test_distinct_codes_do_not_collide():
 def test_what_is_saved_is_loaded(tmp_path):
     table = build_code_table(torch.tensor([[3, 1], [0, 2], [3, 1]]), code_num=4)
     save_code_table(table, tmp_path / "table.npy")
-    loaded = load_code_table(tmp_path / "table.npy", n_items=3, code_num=4)
+    loaded = load_code_table(tmp_path / "table.npy", n_items=3, code_num=4, num_levels=2)
     assert torch.equal(loaded, table)
     assert loaded.dtype == torch.int32
 
@@ -85,7 +85,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_a_table_that_does_not_fit_is_refused(tmp_path, rows, words):
     np.save(tmp_path / "table.npy", np.array(rows, np.int32))
     with pytest.raises(UserError, match=words) as refusal:
-        load_code_table(tmp_path / "table.npy", n_items=2, code_num=4)
+        load_code_table(tmp_path / "table.npy", n_items=2, code_num=4, num_levels=1)
     assert "\n" not in str(refusal.value)
 
 

@@ -45,6 +45,26 @@ def test_a_stage_that_breaks_off_finds_its_files_again(project):
         assert (again / "last.ckpt").read_text() == "weights"
 
 
+def test_a_scratch_that_was_half_removed_is_not_gone_on_from(project, monkeypatch):
+    # A kill while the folder was removed left last.ckpt without the best weights that it names.
+    def killed(folder, **options):
+        (folder / "best.ckpt").unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    def end_well():
+        with scratch("train", [], []) as folder:
+            for name in ("best.ckpt", "last.ckpt"):
+                (folder / name).write_text("weights")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            end_well()
+    with scratch("train", [], []) as folder:
+        assert list(folder.iterdir()) == []
+    assert list(folder.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("change", ["stage", "settings", "input", "code"])
 def test_a_changed_stage_setting_input_or_code_starts_afresh(project, change):
     before = folder_of([Settings(0.1)], project)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.errors import UserError
+from genrec.files import load_arrays
 
 
 def read_embeddings(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]:
@@ -23,29 +24,30 @@ def read_embeddings(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]
     if not file.is_file():
         raise UserError(f"no file of item embeddings {str(file)!r}; give the path of a .npy or .parquet file")
     if file.suffix == ".npy":
-        try:
-            embeddings = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError) as mistake:
-            raise UserError(f"{file} is not a .npy array of numbers ({mistake}); write it with numpy.save") from mistake
-    elif file.suffix == ".parquet":
-        embeddings = _by_key(file, item_keys)
-    else:
-        raise UserError(f"a file of item embeddings must end in .npy or .parquet, got {file.name!r}; convert it")
-    return check_embeddings(embeddings, len(item_keys), str(file))
+        return load_embeddings(file, len(item_keys))
+    if file.suffix == ".parquet":
+        return check_embeddings(_by_key(file, item_keys), len(item_keys), str(file))
+    raise UserError(f"a file of item embeddings must end in .npy or .parquet, got {file.name!r}; convert it")
 
 
 def check_embeddings(embeddings: NDArray[np.floating], n_items: int, place: str) -> NDArray[np.float32]:
     """Refuse what is not one finite row for each item and one for padding; row 0 becomes zero."""
-    if embeddings.ndim != 2 or len(embeddings) != n_items + 1:
+    if embeddings.dtype.kind not in "fiu":
+        raise UserError(f"{place} must hold numbers, got {embeddings.dtype}; write an array of float32")
+    if embeddings.ndim != 2 or len(embeddings) != n_items + 1 or not embeddings.shape[1] or n_items < 1:
         raise UserError(
-            f"{place} must have a row for padding and one for each of the {n_items} items, got shape {embeddings.shape}"
+            f"{place} must have a row for padding and one for each of the {n_items} items, got shape "
+            f"{embeddings.shape}; row item_id is that item's vector"
         )
-    bad_rows = np.flatnonzero(~np.isfinite(embeddings[1:]).all(axis=1)) + 1
+    with np.errstate(over="ignore"):
+        as_float32 = embeddings.astype(np.float32)
+    bad_rows = np.flatnonzero(~np.isfinite(as_float32[1:]).all(axis=1)) + 1
     if len(bad_rows):
         raise UserError(
-            f"{place} must be finite, but {len(bad_rows)} rows hold NaN or infinity, the first is row {bad_rows[0]}"
+            f"{place} must be finite, but {len(bad_rows)} rows hold NaN or infinity, the first is row {bad_rows[0]}; "
+            f"mend them, or make the embeddings again"
         )
-    checked = embeddings.astype(np.float32)
+    checked = as_float32
     checked[0] = 0
     return checked
 
@@ -53,6 +55,20 @@ def check_embeddings(embeddings: NDArray[np.floating], n_items: int, place: str)
 def with_padding_row(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n_items, dim) in the order of item_ids to (n_items + 1, dim): row 0 is zero."""
     return np.concatenate([np.zeros((1, vectors.shape[1]), vectors.dtype), vectors])
+
+
+def load_embeddings(file: Path, n_items: int | None = None) -> NDArray[np.float32]:
+    """Read an .npy file of ours or a user's, and check it; without `n_items` it has any number of rows.
+
+    Raises:
+        UserError: the file is missing or damaged, has another shape, or holds NaN or infinity.
+    """
+    array = load_arrays(file, "write it with numpy.save").get("array")
+    if array is None:
+        raise UserError(f"{file} must hold one array, got several; write it with numpy.save")
+    if n_items is None:
+        n_items = max(array.shape[:1], default=1) - 1
+    return check_embeddings(array, n_items, str(file))
 
 
 def standardize(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -66,8 +82,12 @@ def standardize(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _by_key(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]:
     import pandas as pd
+    import pyarrow as pa
 
-    frame = pd.read_parquet(file)
+    try:
+        frame = pd.read_parquet(file)
+    except (pa.ArrowException, OSError) as mistake:
+        raise UserError(f"{file} can not be read: {str(mistake).splitlines()[0]}; write it again") from None
     if "item_key" not in frame:
         raise UserError(f"{file} must have a column item_key, got {', '.join(map(str, frame.columns[:8]))}")
     frame = frame.assign(item_key=frame["item_key"].astype(str))
@@ -78,4 +98,7 @@ def _by_key(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]:
     missing = rows.index[rows.isna().all(axis=1)]
     if len(missing):
         raise UserError(f"{file} lacks {len(missing)} of the {len(item_keys)} items, such as item_key {missing[0]!r}")
-    return with_padding_row(rows.to_numpy(np.float32))
+    try:
+        return with_padding_row(rows.to_numpy(np.float32))
+    except (TypeError, ValueError) as mistake:
+        raise UserError(f"{file}: all columns but item_key must hold numbers ({mistake}); drop the others") from None

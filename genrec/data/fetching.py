@@ -1,6 +1,7 @@
 """How a data set's files come into data/raw/, byte for byte: copied, downloaded, unpacked, or drawn from a seed."""
 
 import csv
+import errno
 import hashlib
 import http.client
 import re
@@ -32,10 +33,12 @@ from genrec.data.sources import (
 )
 from genrec.data.synthetic import draw_world
 from genrec.errors import UserError
+from genrec.files import FULL_DISK
 from genrec.params import Columns, FetchData, Synthetic
 
 TIMEOUT_SECONDS = 60
 CHUNK_BYTES = 1 << 20
+UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.EINVAL)
 
 # zipfile.Path and pathlib.Path read alike, so that a folder and an archive need one code.
 Root = Path | zipfile.Path
@@ -100,7 +103,7 @@ def fetch_movielens(path: str, sha256: str, folder: Path) -> Manifest:
             origin = _download_package(MOVIELENS_PACKAGE, Path(scratch))
             _check_sha256(_sha256(origin), sha256 or MOVIELENS_SHA256, origin.name)
         else:
-            origin = _obtain(path, "path", Path(scratch)) if _is_address(path) else Path(path).expanduser()
+            origin = _obtain(path, "path", Path(scratch)) if _is_address(path) else _local(path)
             if origin.is_file():
                 _check_sha256(_sha256(origin), sha256, path)
         with _opened(origin) as root:
@@ -182,7 +185,10 @@ def _name_of(path: str) -> str:
         >>> _name_of("https://example.org/files/Video%20Games.csv.gz?download=1")
         'Video Games.csv.gz'
     """
-    name = Path(unquote(urlsplit(path).path) if _is_address(path) else path).name
+    try:
+        name = Path(unquote(urlsplit(path).path) if _is_address(path) else path).name
+    except ValueError as mistake:
+        raise UserError(f"{path!r} is no address ({mistake}); give the path or the address of a file") from None
     if name in ("", ".", ".."):
         raise UserError(f"{path!r} names no file; give the path or the address of one")
     return name
@@ -194,12 +200,24 @@ def _obtain(path: str, key: str, folder: Path) -> Path:
     if _is_address(path):
         _download(path, key, target)
         return target
-    shutil.copyfile(Path(path).expanduser(), target)
+    try:
+        shutil.copyfile(_local(path), target)
+    except OSError as mistake:
+        if mistake.filename2 is None and mistake.errno in UNREADABLE:
+            raise UserError(f"fetch_data.{key}: {path} can not be read ({mistake.strerror}); mend its rights") from None
+        raise
     return target
 
 
+def _local(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"fetch_data.path: {path} begins with the name of no user of this machine; mend it") from None
+
+
 def _check_exists(path: str, key: str) -> None:
-    source = Path(path).expanduser()
+    source = _local(path)
     if path and not _is_address(path) and not source.is_file():
         what = "is a folder" if source.is_dir() else "not found"
         raise UserError(f"fetch_data.{key}: {path} {what}; give a file, or an address that begins with http(s)://")
@@ -214,7 +232,9 @@ def _download(address: str, key: str, target: Path) -> None:
             with tqdm(total=size or None, unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
                 while chunk := answer.read(CHUNK_BYTES):
                     bar.update(stream.write(chunk))
-    except (OSError, http.client.HTTPException) as mistake:
+    except (OSError, http.client.HTTPException, ValueError) as mistake:
+        if isinstance(mistake, OSError) and mistake.errno in FULL_DISK:
+            raise
         raise UserError(
             f"fetch_data.{key}: {address} could not be downloaded ({mistake}); check the address, or give a local file"
         ) from None
@@ -269,7 +289,7 @@ def _unpack(member: Root, name: str, layout: Layout, place: str, folder: Path) -
         raise UserError(f"fetch_data.path: {place} lacks {name}; give the complete data set")
     try:
         content = member.read_bytes()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as mistake:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as mistake:
         raise UserError(f"fetch_data.path: {place} is damaged at {name} ({mistake}); fetch it again") from None
     (folder / name).write_bytes(content)
     return _describe(folder / name, layout)

@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from genrec.errors import UserError
 
 # A row must fit into a block; reviews and descriptions are long.
 BLOCK_BYTES = 16 << 20
+# Python's own reader takes NaN, Infinity and -Infinity.
+STRICT_JSON = json.JSONDecoder(parse_constant=lambda name: _refuse_constant(name))
 
 
 def read_columns(file: Path, layout: Layout) -> pd.DataFrame:
@@ -62,6 +65,8 @@ def _explained(file: Path, layout: Layout) -> Iterator[None]:
         raise UserError(f"{file} ends before its gzip stream does; {again}") from None
     except (gzip.BadGzipFile, zlib.error) as mistake:
         raise UserError(f"{file} is not a sound gzip file ({mistake}); {again}, or drop .gz from its name") from None
+    except UnicodeEncodeError as mistake:  # JSON can spell half of a character
+        raise UserError(f"{file} holds {mistake.object[:60]!r}, which is no text ({mistake.reason}); mend it") from None
     except UnicodeDecodeError as mistake:
         raise UserError(
             f"{file} must be {layout.encoding} text ({mistake.reason} {mistake.object[mistake.start]:#x});"
@@ -230,13 +235,20 @@ def _records(
 def _record(line: str) -> Any:
     """What one line says; None where it is neither JSON nor a Python literal."""
     try:
-        return json.loads(line)
+        return STRICT_JSON.decode(line)
     except json.JSONDecodeError:
         pass  # Amazon's older files: {'asin': ...}
+    except (ValueError, RecursionError):
+        return None  # a number of thousands of digits, NaN; thousands of brackets
     try:
-        return ast.literal_eval(line)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # a backslash in a title
+            return ast.literal_eval(line)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _as_text(value: Any) -> str | None:

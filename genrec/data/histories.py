@@ -15,6 +15,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from genrec.errors import UserError
+from genrec.files import load_arrays
+
+AGAIN = "run `dvc repro -f prepare_data`"
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -122,6 +127,17 @@ class Histories:
 
     @classmethod
     def load(cls, file: Path) -> "Histories":
-        """Read what `save` wrote: a .npz with `items`, `offsets` and `n_items`."""
-        with np.load(file, allow_pickle=False) as arrays:
-            return cls(arrays["items"], arrays["offsets"], int(arrays["n_items"]))
+        """Read what `save` wrote: a .npz with `items`, `offsets` and `n_items`.
+
+        Raises:
+            UserError: the file is missing or damaged, or its arrays do not fit each other.
+        """
+        arrays = load_arrays(file)
+        if {"items", "offsets", "n_items"} - arrays.keys() or arrays["n_items"].size != 1:
+            raise UserError(f"{file} must hold items, offsets and n_items, got {', '.join(arrays)}; {AGAIN}")
+        items, offsets, n_items = arrays["items"], arrays["offsets"], int(arrays["n_items"].item())
+        if not offsets.size or offsets[0] != 0 or offsets[-1] != len(items) or (np.diff(offsets) < 0).any():
+            raise UserError(f"{file}: offsets must rise from 0 to the number of items, {len(items)}; {AGAIN}")
+        if items.dtype.kind != "i" or not len(items) or items.min() < 1 or items.max() > n_items:
+            raise UserError(f"{file}: items must be item_ids 1..{n_items}; {AGAIN}")
+        return cls(items, offsets, n_items)

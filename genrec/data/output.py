@@ -7,23 +7,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrec.files import disk_troubles_explained, written
+
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder` when the block ends well, and vanishes when it does not."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    """A new folder that takes the place of `folder` when the block ends well, and vanishes when it does not.
+
+    At every moment `folder` is the old one, the new one, or absent: never a part of one.
+
+    Raises:
+        UserError: the disk is full, or may not be written.
+    """
+    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
+    for left in (partial, old):
+        shutil.rmtree(left, ignore_errors=True)
+    with disk_troubles_explained(folder):
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            if folder.exists():
+                folder.rename(old)
+            partial.rename(folder)
+        finally:
+            for left in (partial, old):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_parquet(frame: "pd.DataFrame", file: Path) -> None:
@@ -37,11 +48,9 @@ def write_parquet(frame: "pd.DataFrame", file: Path) -> None:
 
 def write_metrics(metrics: Mapping[str, Any], file: Path) -> None:
     """Write figures, nested or not, as JSON: keys sorted, fractions rounded to six digits."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
     text = json.dumps(_rounded(metrics), sort_keys=True, indent=2, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(file)
+    with written(file) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def _rounded(value: Any) -> Any:

@@ -106,11 +106,13 @@ def _ratings(column: pd.Series, file: Path, layout: Layout) -> NDArray[np.float3
 
 def _numbers(column: pd.Series) -> NDArray[Any]:
     """Numbers for texts or numbers, NaN for what is none."""
+    if pd.api.types.is_bool_dtype(column):
+        return np.full(len(column), np.nan)
     if pd.api.types.is_numeric_dtype(column):
         return column.to_numpy()
     try:
         return column.astype("int64").to_numpy()  # five times as fast as to_numeric
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError):
         return pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
 
 

@@ -4,9 +4,10 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -14,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from genrec.errors import UserError
+from genrec.files import written
 
 M = TypeVar("M", bound=pl.LightningModule)
 
@@ -22,24 +24,34 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 def save_model(model: pl.LightningModule, file: Path) -> None:
     """Write what `load_model` and Lightning's `load_from_checkpoint` read; equal models give equal bytes."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "state_dict": model.state_dict(),
         "hyper_parameters": dict(model.hparams),
         "pytorch-lightning_version": version("pytorch-lightning"),
     }
-    # through memory: torch writes a file's own name into it, and equal models are to give equal bytes
+    write_checkpoint(content, file)
+
+
+def write_checkpoint(content: Mapping[str, Any], file: Path) -> None:
+    """Write a file for `torch.load(..., weights_only=True)`, whole or not at all."""
+    # through memory: torch writes a file's own name into it, and equal content is to give equal bytes
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    file.write_bytes(buffer.getvalue())
+    with written(file) as partial:
+        partial.write_bytes(buffer.getvalue())
 
 
-def load_model(kind: type[M], file: Path) -> M:
+def load_model(kind: type[M], file: Path, **expected: int) -> M:
     """Build the model that `save_model` wrote, on the CPU, in eval mode.
 
+    Args:
+        expected: arguments of the model's constructor that follow from what it is to be used with.
+
     Raises:
-        UserError: the file is no checkpoint, or one of another model.
+        UserError: the file is no checkpoint, or one of another model, or was trained with other arguments.
     """
+    if not file.is_file():
+        raise UserError(f"{file} not found; run `dvc repro`, which trains {kind.__name__}")
     if not zipfile.is_zipfile(file):
         raise UserError(f"{file} is not a checkpoint of {kind.__name__} (no zip file, or cut short); train it again")
     try:
@@ -49,6 +61,12 @@ def load_model(kind: type[M], file: Path) -> M:
     except (pickle.UnpicklingError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as mistake:
         reason = str(mistake).splitlines()[0]
         raise UserError(f"{file} is not a checkpoint of {kind.__name__} ({reason}); train it again") from mistake
+    for name, value in expected.items():
+        if content["hyper_parameters"].get(name) != value:
+            raise UserError(
+                f"{file} was trained with {name}={content['hyper_parameters'].get(name)}, but its data have "
+                f"{name}={value}; train it again"
+            )
     return model.eval()
 
 

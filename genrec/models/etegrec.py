@@ -198,7 +198,11 @@ class ETEGRec(pl.LightningModule):
         figures = {f"train_{self.phase}_{name}": value.detach() for name, value in losses.items()}
         for name, weight in self.alignment_weights.items():
             figures[f"train_{self.phase}_weighted_{name}"] = weight * losses[name].detach()
-        figures |= self._step(losses["loss"])
+        # logged before the step: a term that is not finite is then refused before it reaches the weights
+        self._log_means(figures, batch)
+        self._log_means(self._step(losses["loss"]), batch)
+
+    def _log_means(self, figures: dict[str, Tensor], batch: dict[str, Tensor]) -> None:
         self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genrec.code_table import collision_rate
 from genrec.models.checkpoint import load_folder, save_folder
-from genrec.modules.code_health import code_health
+from genrec.modules.code_health import code_health, refuse_collapse
 from genrec.modules.losses import VQVAELoss
 from genrec.modules.quantizers import ResidualQuantizer, VectorQuantizer
 
@@ -218,6 +218,7 @@ class RqVae(pl.LightningModule):
         codes = torch.cat([codes for codes, _ in self._validated])
         reconstruction = float(torch.cat([loss for _, loss in self._validated]).mean())
         self._validated.clear()
+        refuse_collapse(codes)
         rate = collision_rate(codes)
         self.log("val_collision_rate", rate)
         # items are counted in whole numbers, so a fraction below 1 only decides between equal counts

@@ -50,6 +50,19 @@ def _spread(counts: Tensor, n_possible: int, suffix: str = "") -> dict[str, floa
     return {f"entropy{suffix}": entropy / possible if possible else 1.0, f"perplexity{suffix}": math.exp(entropy)}
 
 
+def refuse_collapse(codes: Tensor) -> None:
+    """Stop when a tokenizer gives all items (n_items, num_levels) the same codes: no training heals that.
+
+    Raises:
+        UserError: names the number of items.
+    """
+    if len(codes) > 1 and (codes == codes[0]).all():
+        raise UserError(
+            f"the codebooks have collapsed, all {len(codes)} items have the codes {codes[0].tolist()}; lower "
+            "train_rqvae.learning_rate, or give embeddings that differ"
+        )
+
+
 def check_gates(health: Mapping[str, float], min_usage: float, min_entropy: float, max_collision_rate: float) -> None:
     """Refuse a tokenizer whose figures are outside the bounds.
 

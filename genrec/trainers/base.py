@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from genrec.trainers.callbacks import EpochLines, EpochSeed, KeptCurves
 from genrec.trainers.config import TrainingConfig
 from genrec.trainers.curves import CurveLogger
+from genrec.trainers.failures import FiniteTraining, WholeCheckpoints, failures_located
 
 HARMLESS_WARNINGS = (
     ".*does not have many workers.*",  # batches are built by whole-array indexing: workers would only copy them
@@ -69,6 +70,7 @@ class BaseTrainer:
             check_val_every_n_epoch=max(int(config.val_check_interval), 1),
             num_sanity_val_steps=0,
             callbacks=self._callbacks(),
+            plugins=[WholeCheckpoints()],
             logger=self.logger,
             deterministic=config.deterministic,
             enable_progress_bar=self._draws_progress(),
@@ -95,7 +97,7 @@ class BaseTrainer:
         if last is None or not self._is_finished(last):
             path = None if last is None else str(self._last_file)
             self.model.train()
-            with self._quiet():
+            with self._quiet(), failures_located(trainer, self.config.experiment_name, self._last_file):
                 trainer.fit(self.model, train_dataloader, val_dataloader, ckpt_path=path, weights_only=True)
         if val_dataloader is not None:
             self._restore_best()
@@ -136,7 +138,9 @@ class BaseTrainer:
 
     def _is_finished(self, last: dict[str, Any]) -> bool:
         """Whether the interrupted run had trained its last epoch, so that another would be one too many."""
-        stopped_early = any(state.get("stopped_epoch") for state in last["callbacks"].values())
+        # not by its `stopped_epoch`: that is 0 both for a run that stopped in its first epoch and for one that did not
+        stops = [state for state in last["callbacks"].values() if "patience" in state]
+        stopped_early = any(state["wait_count"] >= state["patience"] for state in stops)
         return bool(stopped_early or last["epoch"] >= self.config.max_epochs)
 
     def _restore_best(self) -> None:
@@ -160,7 +164,7 @@ class BaseTrainer:
 
     def _callbacks(self) -> list[Callback]:
         config = self.config
-        callbacks: list[Callback] = [EpochSeed(config.random_seed)]
+        callbacks: list[Callback] = [EpochSeed(config.random_seed), FiniteTraining()]
         if isinstance(self.logger, CurveLogger):
             callbacks.append(KeptCurves(self.logger))
             if config.progress_bar and not self._draws_progress():

@@ -9,6 +9,8 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from genrec.files import written
+
 Listener = Callable[[int, Mapping[str, float]], None]
 
 
@@ -65,8 +67,7 @@ def write_curves(rows: Mapping[int, Mapping[str, float]], file: Path) -> None:
     Numbers keep 6 significant digits, so that the file shows no rounding noise.
     """
     names = sorted({name for row in rows.values() for name in row})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with written(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["epoch", *names])
         for epoch, row in sorted(rows.items()):

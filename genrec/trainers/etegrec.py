@@ -1,5 +1,6 @@
 """ETEGRec's schedule: the joint stage until validation stops improving, then the final stage from its best state."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader
 
+from genrec.models.checkpoint import write_checkpoint
 from genrec.models.etegrec import ETEGRec
 from genrec.trainers.base import BaseTrainer
 from genrec.trainers.config import RankingConfig, TrainingConfig
@@ -52,6 +54,8 @@ class ETEGRecTrainer(BaseTrainer):
         """Tokenizer and recommender in turns; ends with the best validation's weights and code table."""
         if self.config.resume and self._joint_file.exists():
             self._load_joint_stage()
+            if not (self._directory / "final" / "last.ckpt").exists():
+                sys.stderr.write(f"resuming {self.config.experiment_name} after the joint stage\n")
             return
         config = replace(
             self.config, checkpoint_dir=str(self._directory / "joint"), val_check_interval=float(self.model.cycle)
@@ -91,10 +95,7 @@ class ETEGRecTrainer(BaseTrainer):
 
     def _save_joint_stage(self) -> None:
         rows = self.logger.rows if isinstance(self.logger, CurveLogger) else {}
-        unfinished = self._joint_file.with_suffix(".tmp")
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"state_dict": self.model.state_dict(), "curves": rows}, unfinished)
-        unfinished.rename(self._joint_file)
+        write_checkpoint({"state_dict": self.model.state_dict(), "curves": rows}, self._joint_file)
 
     def _load_joint_stage(self) -> None:
         content = torch.load(self._joint_file, map_location="cpu", weights_only=True)

@@ -65,7 +65,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
     (tmp_path / "f.npy").write_bytes(b"no array")
     for name, message in (
         ("e.txt", "must end in .npy or .parquet"),
-        ("f.npy", "not a .npy array"),
+        ("f.npy", "no sound file of numpy arrays"),
         ("g.npy", "no file of item embeddings .*g.npy'; give the path"),
     ):
         with pytest.raises(UserError, match=message):
@@ -74,7 +74,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
 
 def test_pickled_objects_are_not_loaded(tmp_path):
     np.save(tmp_path / "p.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="not a .npy array of numbers"):
+    with pytest.raises(UserError, match="no sound file of numpy arrays"):
         read_embeddings(tmp_path / "p.npy", KEYS)
 
 

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from genrec.data.output import replaced, write_metrics, write_parquet
+from genrec.errors import UserError
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
@@ -27,7 +28,7 @@ def test_an_error_leaves_the_old_folder_and_no_other(tmp_path):
             (new / "half").touch()
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(UserError, match="raw could not be written .disk full.; free some space"):
         break_off()
     assert [file.name for file in tmp_path.rglob("*")] == ["raw", "old"]
 
