@@ -1,10 +1,13 @@
-"""The public names of the seed pages: each has the signature that its page prints, and returns what the page says.
+"""The public names of the documents: each is called as they call it and returns what they say.
 
-A page's names stand in three tables: `SIGNATURES_<page>`, `ATTRIBUTES_<page>` and `RETURNS_<page>`; the tests walk all.
+Each room has up to three tables: `SIGNATURES`, `ATTRIBUTES` and `RETURNS`; the tests walk all. What needs data, training
+or more than a call stands in test_public_names_<room>.py.
 """
 
 import importlib
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,27 +15,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import genrec.data
+import genrec.modules
+import genrec.trainers
 from genrec import modules
 
 IDS = torch.zeros(2, 5, dtype=torch.long)
 LISTS = [[1, 2], [3, 4]]
 
-# The parameters in their order, with the defaults; keyword-only ones may follow.
-SIGNATURES_003 = {
+# The parameters in their order, with the defaults; what stands behind `*` is ours.
+SIGNATURES_MODULES = {
     "genrec.modules.TransformerEncoder": (
         "vocab_size, embedding_dim, num_heads, num_layers, attn_dim, dropout=0.1, max_seq_length=1024"
     ),
-    "genrec.modules.TransformerEncoder.forward": "input_ids, attention_mask=None",
+    "genrec.modules.TransformerEncoder.forward": "self, input_ids, attention_mask=None",
     "genrec.modules.PositionalEncoding": "embedding_dim, max_seq_length=5000",
-    "genrec.modules.PositionalEncoding.forward": "x",
+    "genrec.modules.PositionalEncoding.forward": "self, x",
     "genrec.modules.MultiHeadAttention": "embedding_dim, num_heads, dropout=0.1",
-    "genrec.modules.MultiHeadAttention.forward": "query, key, value, mask=None",
+    "genrec.modules.MultiHeadAttention.forward": "self, query, key, value, mask=None",
     "genrec.modules.VQVAELoss": "commitment_cost=0.25, beta=1.0",
-    "genrec.modules.VQVAELoss.forward": "x, x_recon, commitment_loss, embedding_loss",
+    "genrec.modules.VQVAELoss.forward": "self, x, x_recon, commitment_loss, embedding_loss",
     "genrec.modules.SequenceLoss": "vocab_size, ignore_index=-100, label_smoothing=0.0",
-    "genrec.modules.SequenceLoss.forward": "logits, labels, attention_mask=None",
+    "genrec.modules.SequenceLoss.forward": "self, logits, labels, attention_mask=None",
     "genrec.modules.ContrastiveLoss": "temperature=0.1, margin=0.2",
-    "genrec.modules.ContrastiveLoss.forward": "anchor, positive, negative",
+    "genrec.modules.ContrastiveLoss.forward": "self, anchor, positive, negative",
     "genrec.modules.RecommendationMetrics.recall_at_k": "predictions, targets, k",
     "genrec.modules.RecommendationMetrics.precision_at_k": "predictions, targets, k",
     "genrec.modules.RecommendationMetrics.ndcg_at_k": "predictions, targets, k",
@@ -48,9 +54,64 @@ SIGNATURES_003 = {
     "genrec.modules.ModelUtils.unfreeze_layers": "model, layer_names",
     "genrec.modules.ModelUtils.initialize_weights": "model, init_type='xavier'",
 }
+SIGNATURES_RQVAE = {
+    "genrec.models.rqvae.RqVae": (
+        "input_dim=768, hidden_dim=512, latent_dim=256, num_embeddings=1024, commitment_cost=0.25, learning_rate=0.001,"
+        " *, num_levels=1, weight_decay=0.0, quantization_weight=1.0, quantizer='straight_through'"
+    ),
+    "genrec.models.rqvae.RqVae.forward": "self, features",
+    "genrec.models.rqvae.RqVae.encode": "self, features",
+    "genrec.models.rqvae.RqVae.generate_semantic_ids": "self, features",
+    "genrec.models.rqvae.RqVae.semantic_codes": "self, features",
+    "genrec.models.rqvae.RqVae.training_step": "self, batch, batch_idx",
+    "genrec.models.rqvae.RqVae.validation_step": "self, batch, batch_idx",
+    "genrec.models.rqvae.RqVae.test_step": "self, batch, batch_idx",
+    "genrec.models.rqvae.RqVae.configure_optimizers": "self",
+    "genrec.models.rqvae.RqVae.save_pretrained": "self, path",
+    "genrec.models.rqvae.RqVae.from_pretrained": "path",
+    "genrec.models.rqvae.VectorQuantizer": "num_embeddings, embedding_dim, commitment_cost=0.25",
+    "genrec.models.rqvae.VectorQuantizer.forward": "self, inputs",
+    "genrec.models.rqvae.Encoder": "input_dim, hidden_dim, latent_dim",
+    "genrec.models.rqvae.Decoder": "latent_dim, hidden_dim, output_dim",
+    "genrec.models.rqvae.batch_inference": "model, dataloader, device='cuda'",
+    "genrec.models.rqvae.evaluate_reconstruction": "model, dataloader, device='cuda'",
+    "genrec.models.rqvae.evaluate_quantization": "model, dataloader, device='cuda'",
+}
+SIGNATURES_TRAINERS = {
+    "genrec.trainers.base.BaseTrainer": "model, config, logger=None",
+    "genrec.trainers.base.BaseTrainer._create_default_logger": "self",
+    "genrec.trainers.base.BaseTrainer.setup_trainer": "self",
+    "genrec.trainers.base.BaseTrainer.train": "self, train_dataloader, val_dataloader=None",
+    "genrec.trainers.base.BaseTrainer.test": "self, test_dataloader",
+    "genrec.trainers.rqvae.RQVAETrainer": "model, config, dataset, logger=None",
+    "genrec.trainers.rqvae.RQVAETrainer.create_dataloaders": "self",
+    "genrec.trainers.rqvae.RQVAETrainer.train_model": "self",
+    "genrec.trainers.rqvae.RQVAETrainer.evaluate_reconstruction": "self, test_dataloader",
+    "genrec.trainers.rqvae.RQVAETrainer.generate_semantic_ids": "self, dataloader",
+    "genrec.trainers.etegrec.ETEGRecTrainer": "model, config, logger=None",
+}
+SIGNATURES_DATA = {
+    "genrec.data.p5_amazon.P5AmazonItemDataset": (
+        "root, split='beauty', train_test_split='all', return_text=False, **settings"
+    ),
+    "genrec.data.p5_amazon.P5AmazonSequenceDataset": (
+        "root, split='beauty', train_test_split='train', pretrained_rqvae_path=None, **settings"
+    ),
+    "genrec.data.base_dataset.ItemDataset": "base_dataset, split='all', return_text=False",
+    "genrec.data.base_dataset.SequenceDataset": "base_dataset, split='train', semantic_encoder=None",
+    "genrec.data.dataset_factory.DatasetFactory.register_dataset": "name, base_class, item_class, sequence_class",
+    "genrec.data.dataset_factory.DatasetFactory.list_datasets": "",
+    "genrec.data.dataset_factory.DatasetFactory.get_dataset_info": "name",
+    "genrec.data.dataset_factory.DatasetFactory.create_base_dataset": "name, *, root, **settings",
+    "genrec.data.dataset_factory.DatasetFactory.create_item_dataset": "name, **settings",
+    "genrec.data.dataset_factory.DatasetFactory.create_sequence_dataset": "name, **settings",
+    "genrec.data.configs.TextEncodingConfig.get_cache_key": "self, split, model_name=None",
+    "genrec.data.configs.TextEncodingConfig.format_text": "self, item_data",
+    "genrec.data.configs.DataProcessingConfig.get_split_indices": "self, total_size",
+}
 
 # What an object has besides its methods.
-ATTRIBUTES_003: dict[str, tuple[Callable[[], Any], str]] = {
+ATTRIBUTES_MODULES: dict[str, tuple[Callable[[], Any], str]] = {
     "TransformerEncoder": (
         lambda: modules.TransformerEncoder(9, 8, 2, 1, 16), "embedding, pos_encoding, transformer, dropout"
     ),
@@ -64,7 +125,7 @@ ATTRIBUTES_003: dict[str, tuple[Callable[[], Any], str]] = {
 }  # fmt: skip
 
 # A call, and what it returns: a tensor as its shape, several results as a list, others as their type.
-RETURNS_003: dict[str, tuple[Callable[[], Any], Any]] = {
+RETURNS_MODULES: dict[str, tuple[Callable[[], Any], Any]] = {
     "TransformerEncoder": (lambda: modules.TransformerEncoder(9, 8, 2, 1, 16)(IDS, torch.ones(2, 5)), (2, 5, 8)),
     "PositionalEncoding": (lambda: modules.PositionalEncoding(8)(torch.zeros(2, 5, 8)), (2, 5, 8)),
     "MultiHeadAttention": (
@@ -92,9 +153,10 @@ RETURNS_003: dict[str, tuple[Callable[[], Any], Any]] = {
     "initialize_weights": (lambda: modules.ModelUtils.initialize_weights(nn.Linear(2, 3)), type(None)),
 }  # fmt: skip
 
-SIGNATURES = {**SIGNATURES_003}
-ATTRIBUTES = {**ATTRIBUTES_003}
-RETURNS = {**RETURNS_003}
+SIGNATURES = {**SIGNATURES_DATA, **SIGNATURES_MODULES, **SIGNATURES_RQVAE, **SIGNATURES_TRAINERS}
+ATTRIBUTES = {**ATTRIBUTES_MODULES}
+RETURNS = {**RETURNS_MODULES}
+FACADES = [genrec.data, genrec.modules, genrec.trainers]
 
 
 def find(name: str) -> Any:
@@ -112,13 +174,10 @@ def find(name: str) -> Any:
 
 
 def signature(name: str) -> str:
-    """The parameters as a page prints them, without types; keyword-only ones are no page's."""
-    parameters = [p for p in inspect.signature(find(name)).parameters.values() if p.name != "self"]
-    extra = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    assert all(p.default is not p.empty for p in extra), f"{name} demands more than its page says: {extra}"
-    return ", ".join(
-        p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters if p not in extra
-    )
+    """The parameters without their types."""
+    found = inspect.signature(find(name))
+    plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in found.parameters.values()]
+    return str(found.replace(parameters=plain, return_annotation=inspect.Signature.empty))[1:-1]
 
 
 def described(result: Any) -> Any:
@@ -138,25 +197,45 @@ def described(result: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
-def test_a_name_has_the_signature_of_its_page(name):
+def test_a_name_is_called_as_the_documents_call_it(name):
     assert signature(name) == SIGNATURES[name]
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
-def test_an_object_has_the_attributes_of_its_page(name):
+def test_an_object_has_the_attributes_that_the_documents_name(name):
     make, attributes = ATTRIBUTES[name]
     made = make()
     assert [attribute for attribute in attributes.split(", ") if not hasattr(made, attribute)] == []
 
 
 @pytest.mark.parametrize("name", RETURNS)
-def test_a_call_returns_what_its_page_says(name):
+def test_a_call_returns_what_the_documents_say(name):
     call, expected = RETURNS[name]
     assert described(call()) == expected
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in SIGNATURES if name[0].islower() and name.split(".")[-1][0].isupper()]
-)
-def test_a_class_of_a_page_says_what_it_is_and_shows_it(name):
+@pytest.mark.parametrize("name", [name for name in SIGNATURES_MODULES if name.count(".") == 2])
+def test_a_class_shows_how_it_is_used(name):
     assert ">>> " in (inspect.getdoc(find(name)) or "")
+
+
+@pytest.mark.parametrize("facade", FACADES, ids=lambda facade: facade.__name__)
+class TestFacades:
+    def test_the_names_are_sorted_and_dir_lists_them(self, facade):
+        assert facade.__all__ == sorted(facade.__all__) == dir(facade)
+
+    def test_each_name_is_what_a_module_of_the_package_defines(self, facade):
+        for name in facade.__all__:
+            value = getattr(facade, name)
+            assert value.__module__.startswith(f"{facade.__name__}.")
+            assert value is getattr(importlib.import_module(value.__module__), name)
+
+    def test_an_unknown_name_lists_those_that_there_are(self, facade):
+        with pytest.raises(AttributeError, match=f"has no attribute 'Recomender'; it has {facade.__all__[0]}, "):
+            _ = facade.Recomender
+
+    def test_importing_the_package_loads_nothing_else(self, facade):
+        script = f"import sys; before = set(sys.modules); import {facade.__name__}; print(*(set(sys.modules) - before))"
+        loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+        tools = ("genrec", "lightning", "matplotlib", "numpy", "pandas", "pytorch", "torch")
+        assert sorted(name for name in loaded if name.startswith(tools)) == ["genrec", facade.__name__]

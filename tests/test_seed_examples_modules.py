@@ -1,4 +1,4 @@
-"""The examples of page 003 as it prints them; what is adapted is a row of docs/seed-differences.md.
+"""The examples of the modules' page, as it prints them.
 
 Names that the page leaves open (`x`, `logits`, `model`) are set above each example.
 """
