@@ -4,6 +4,7 @@ Letters: b batch, q queries, k keys, h heads, d head_dim.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -76,10 +77,14 @@ class MultiHeadAttention(nn.Module):
             F.scaled_dot_product_attention(query, key, value, visible, dropout_p=dropout, is_causal=is_causal)
         )
 
-    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-        """Each (b, h, q or k, d)."""
-        projections = ((self.w_q, query), (self.w_k, key), (self.w_v, value))
-        return [linear(x).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for linear, x in projections]
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Tensor]:
+        """Each (b, h, q or k, d); self-attention takes one product for all three."""
+        linears, heads = (self.w_q, self.w_k, self.w_v), (self.num_heads, self.head_dim)
+        if query is key is value and all(type(linear) is nn.Linear for linear in linears):
+            weight, bias = (torch.cat([getattr(linear, name) for linear in linears]) for name in ("weight", "bias"))
+            return F.linear(query, weight, bias).unflatten(-1, (3, *heads)).permute(2, 0, 3, 1, 4).unbind()
+        inputs = (query, key, value)
+        return [linear(x).unflatten(-1, heads).transpose(1, 2) for linear, x in zip(linears, inputs, strict=True)]
 
     def _merge(self, attended: Tensor) -> Tensor:
         """(b, h, q, d) to (b, q, embedding_dim)."""

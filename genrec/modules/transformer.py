@@ -14,8 +14,9 @@ class PositionalEncoding(nn.Module):
     """Adds sines and cosines of the position, at wavelengths from 2 pi to 10000 * 2 pi.
 
     Example:
-        >>> PositionalEncoding(embedding_dim=4)(torch.zeros(1, 2, 4)).round(decimals=2).tolist()
-        [[[0.0, 1.0, 0.0, 1.0], [0.8399999737739563, 0.5400000214576721, 0.009999999776482582, 1.0]]]
+        >>> PositionalEncoding(embedding_dim=4)(torch.zeros(1, 2, 4)).round(decimals=2)
+        tensor([[[0.0000, 1.0000, 0.0000, 1.0000],
+                 [0.8400, 0.5400, 0.0100, 1.0000]]])
     """
 
     pe: Tensor

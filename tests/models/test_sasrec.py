@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from genrec.models.sasrec import SASRec
+from genrec.models.sasrec import CausalBlock, SASRec
 from genrec.modules.losses import full_softmax_loss, sampled_softmax_loss
 
 
@@ -16,6 +17,33 @@ def model():
         torch.nn.init.normal_(parameter, std=0.5)
     model.item_embedding.weight.data[0] = 0
     return model
+
+
+def test_a_block_equals_torchs_pre_norm_layer_on_copied_weights():
+    torch.manual_seed(0)
+    block = CausalBlock(dim=8, num_heads=2, dropout=0.0).double()
+    torchs = nn.TransformerEncoderLayer(8, 2, 32, 0.0, activation="gelu", batch_first=True, norm_first=True).double()
+    linears = (block.attention.w_q, block.attention.w_k, block.attention.w_v)
+    torchs.self_attn.in_proj_weight.data = torch.cat([linear.weight.data for linear in linears])
+    torchs.self_attn.in_proj_bias.data = torch.cat([linear.bias.data for linear in linears])
+    torchs.self_attn.out_proj.load_state_dict(block.attention.w_o.state_dict())
+    torchs.norm1.load_state_dict(block.attention_norm.state_dict())
+    torchs.norm2.load_state_dict(block.feed_forward_norm.state_dict())
+    torchs.linear1.load_state_dict(block.feed_forward[0].state_dict())
+    torchs.linear2.load_state_dict(block.feed_forward[2].state_dict())
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    later = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    torch.testing.assert_close(block(x), torchs(x, src_mask=later))
+
+
+def test_weights_start_small_biases_and_padding_at_zero_and_norms_at_one():
+    torch.manual_seed(0)
+    model = SASRec(n_items=200, embedding_dim=32)
+    assert model.item_embedding.weight[1:].std().item() == pytest.approx(0.02, rel=0.05)
+    assert model.blocks[0].attention.w_q.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert (model.item_embedding.weight[0] == 0).all()
+    assert (model.blocks[0].attention.w_q.bias == 0).all()
+    assert (model.norm.weight == 1).all()
 
 
 def test_changing_the_last_item_changes_the_user_vector(model):

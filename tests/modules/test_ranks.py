@@ -88,3 +88,9 @@ def test_the_scores_stay_as_they_were(tied_scores):
     before = tied_scores.clone()
     top_items(tied_scores, 5)
     assert np.array_equal(tied_scores.numpy(), before.numpy())
+
+
+def test_the_gain_is_as_precise_as_is_asked():
+    ranks = torch.arange(1, 6)
+    assert discounted_gain(ranks, 5).dtype == torch.float32
+    assert discounted_gain(ranks, 5, torch.float64).tolist() == [1 / math.log2(1 + rank) for rank in range(1, 6)]
