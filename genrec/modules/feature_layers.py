@@ -75,7 +75,7 @@ class TargetAttention(nn.Module):
         width = 4 * dim
         for hidden_dim in hidden_dims:
             # no batch norm: its statistics would count the padding
-            layers += [nn.Linear(width, hidden_dim), nn.PReLU(hidden_dim)]
+            layers += [nn.Linear(width, hidden_dim), nn.PReLU()]
             width = hidden_dim
         self.score = nn.Sequential(*layers, nn.Linear(width, 1))
 

@@ -226,16 +226,28 @@ def build_weighting(adaptive_params: Mapping[str, Any] | None, n_tasks: int, net
 
 
 def task_gradients(losses: Losses, parameters: Sequence[nn.Parameter]) -> list[Gradients]:
-    """Each task's gradient of each parameter, None where the task does not reach it."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    found = []
-    for loss in losses:
-        if loss.requires_grad:
-            gradients = iter(torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True))
-            found.append([next(gradients) if parameter.requires_grad else None for parameter in parameters])
-        else:
-            found.append([None] * len(parameters))
-    return found
+    """Each task's gradient of each parameter, None where the task does not reach it.
+
+    A network gives its tasks as columns of one tensor, through which autograd reaches everything: what a task has no
+    part in then has a gradient of zeros.
+    """
+    return [
+        _gradients(loss, parameters) if loss.requires_grad else [None] * len(parameters) for loss in losses
+    ]
+
+
+def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Gradients:
+    places = [place for place, parameter in enumerate(parameters) if parameter.requires_grad]
+    if not places:
+        return [None] * len(parameters)
+    found = torch.autograd.grad(loss, [parameters[place] for place in places], retain_graph=True, allow_unused=True)
+    reached = [(place, gradient) for place, gradient in zip(places, found, strict=True) if gradient is not None]
+    # asked together, since each question would make a GPU wait
+    is_any = torch.stack([gradient.any() for _, gradient in reached]).tolist() if reached else []
+    gradients: Gradients = [None] * len(parameters)
+    for (place, gradient), any_ in zip(reached, is_any, strict=True):
+        gradients[place] = gradient if any_ else None
+    return gradients
 
 
 def last_shared_layer(losses: Losses, network: nn.Module) -> nn.Parameter:
