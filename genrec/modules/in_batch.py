@@ -32,6 +32,17 @@ def in_batch_negatives(
     return best.indices.masked_fill(best.values == -torch.inf, -1)
 
 
+def all_in_batch(scores: Tensor, item_ids: Tensor) -> Tensor:
+    """The scores with -inf where another row holds the row's own item; the diagonal, the positives, stays.
+
+    Args:
+        scores: (batch, batch), row i's user with row j's item.
+        item_ids: (batch,).
+    """
+    is_repeated = (item_ids[:, None] == item_ids).fill_diagonal_(False)
+    return scores.masked_fill(is_repeated, -torch.inf)
+
+
 def in_batch_logits(scores: Tensor, negatives: Tensor) -> Tensor:
     """(batch, 1 + n): the row's own score, then those of its negatives, -inf where there is none.
 

@@ -51,6 +51,11 @@ def bayesian_personalized_ranking(positive: Tensor, negative: Tensor) -> Tensor:
     return -F.logsigmoid(difference).mean()
 
 
-def first_is_right(logits: Tensor) -> Tensor:
-    """Softmax cross-entropy of (batch, 1 + n) logits whose first column is the positive item."""
-    return F.cross_entropy(logits.float(), torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+def softmax_cross_entropy(logits: Tensor, positives: Tensor) -> Tensor:
+    """The mean over rows, in float32.
+
+    Args:
+        logits: (batch, n).
+        positives: (batch,) int64, the column of each row's positive item.
+    """
+    return F.cross_entropy(logits.float(), positives)

@@ -231,9 +231,7 @@ def task_gradients(losses: Losses, parameters: Sequence[nn.Parameter]) -> list[G
     A network gives its tasks as columns of one tensor, through which autograd reaches everything: what a task has no
     part in then has a gradient of zeros.
     """
-    return [
-        _gradients(loss, parameters) if loss.requires_grad else [None] * len(parameters) for loss in losses
-    ]
+    return [_gradients(loss, parameters) if loss.requires_grad else [None] * len(parameters) for loss in losses]
 
 
 def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Gradients:

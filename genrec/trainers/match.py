@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from genrec.modules.auc import roc_auc
 from genrec.modules.features import Batch
-from genrec.modules.in_batch import in_batch_logits, in_batch_negatives, log_sampling_probability
+from genrec.modules.in_batch import all_in_batch, in_batch_logits, in_batch_negatives, log_sampling_probability
 from genrec.modules.metrics import user_metrics
-from genrec.modules.probability_losses import bayesian_personalized_ranking, binary_cross_entropy, first_is_right
+from genrec.modules.probability_losses import bayesian_personalized_ranking, binary_cross_entropy, softmax_cross_entropy
 from genrec.modules.regularization import Regularization
 from genrec.trainers.task import (
     DEFAULT_OPTIMIZER,
@@ -92,7 +92,7 @@ class MatchModule(TaskModule):
         if self.mode == PAIR_WISE:
             positive, negative = output if isinstance(output, tuple) else (output[:, 0], output[:, 1:])
             return bayesian_personalized_ranking(positive, negative)
-        return first_is_right(output)
+        return softmax_cross_entropy(output, output.new_zeros(len(output), dtype=torch.long))
 
     def _in_batch_loss(self, x: Batch, in_batch: InBatch) -> Tensor | None:
         users, items = self._vectors("user", x), self._vectors("item", x)
@@ -102,13 +102,18 @@ class MatchModule(TaskModule):
         scores = users @ items.T / float(getattr(self.network, "temperature", 1.0))
         if in_batch.log_q is not None:
             scores = scores - in_batch.log_q.to(scores)[item_ids]
-        chosen = in_batch_negatives(
-            scores, in_batch.n_negatives, hard=in_batch.hard, item_ids=item_ids, generator=self.generator
-        )
-        logits = in_batch_logits(scores, chosen)
+        rows = torch.arange(len(scores), device=scores.device)
+        if in_batch.n_negatives is None:
+            logits, positives = all_in_batch(scores, item_ids), rows
+        else:
+            chosen = in_batch_negatives(
+                scores, in_batch.n_negatives, hard=in_batch.hard, item_ids=item_ids, generator=self.generator
+            )
+            logits, positives = in_batch_logits(scores, chosen), torch.zeros_like(rows)
         if self.mode == PAIR_WISE:
-            return bayesian_personalized_ranking(logits[:, 0], logits[:, 1:])
-        return first_is_right(logits)
+            others = logits.scatter(1, positives[:, None], -torch.inf)
+            return bayesian_personalized_ranking(scores.diagonal(), others)
+        return softmax_cross_entropy(logits, positives)
 
     def _vectors(self, tower: str, x: Batch) -> Tensor:
         return tower_vectors(self.network, tower, x)

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from genrec.modules.in_batch import in_batch_logits, in_batch_negatives, log_sampling_probability
+from genrec.modules.in_batch import all_in_batch, in_batch_logits, in_batch_negatives, log_sampling_probability
 
 
 def seeded(seed):
@@ -46,6 +46,15 @@ def test_a_row_of_the_same_item_is_no_negative():
 
 def test_more_negatives_than_rows_are_all_of_them():
     assert in_batch_negatives(torch.zeros(3, 3), 9).shape == (3, 2)
+
+
+def test_all_negatives_are_those_of_no_limit():
+    scores = torch.randn(5, 5, generator=seeded(0))
+    items = torch.tensor([7, 3, 7, 2, 3])
+    chosen = in_batch_logits(scores, in_batch_negatives(scores, item_ids=items))
+    everything = all_in_batch(scores, items)
+    assert torch.equal(everything.diagonal(), scores.diagonal())
+    assert torch.allclose(everything.logsumexp(1), chosen.logsumexp(1))
 
 
 def test_an_item_without_interactions_counts_as_one():
