@@ -36,10 +36,10 @@ class Candidates:
     def load(cls, file: Path, n_users: int) -> "Candidates":
         """Read what `save` wrote."""
         frame = pd.read_parquet(file)
-        rows = tuple(torch.from_numpy(frame[name].to_numpy(np.int64)) - 1 for name in ("user_id", "rank"))
+        rows = tuple(torch.tensor(frame[name].to_numpy(np.int64)) - 1 for name in ("user_id", "rank"))
         width = int(frame["rank"].max()) if len(frame) else 1
         items = torch.zeros(n_users, width, dtype=torch.long)
         log_probs = torch.full((n_users, width), -torch.inf)
-        items[rows] = torch.from_numpy(frame["item_id"].to_numpy(np.int64))
-        log_probs[rows] = torch.from_numpy(frame["log_prob"].to_numpy(np.float32))
+        items[rows] = torch.tensor(frame["item_id"].to_numpy(np.int64))
+        log_probs[rows] = torch.tensor(frame["log_prob"].to_numpy(np.float32))
         return cls(items, log_probs)

@@ -42,9 +42,8 @@ def ranker_labels(kind: str, rows: RankingRows) -> torch.Tensor:
     if kind in CLICK_NETWORKS:
         return rows.clicks
     if rows.ratings.isnan().all():
-        raise UserError(
-            f"network {kind!r} learns ratings, which the data have not; set train_ranker.network to one of {', '.join(CLICK_NETWORKS)}"
-        )
+        others = ", ".join(CLICK_NETWORKS)
+        raise UserError(f"network {kind!r} learns ratings, which the data have not; set train_ranker.network: {others}")
     if kind == "esmm":
         liked = (rows.ratings >= LIKED).float()  # NaN, an item that was not taken, is not
         return torch.stack([liked, rows.clicks, liked * rows.clicks], dim=1)
