@@ -168,7 +168,8 @@ class TaskTrainer(BaseTrainer):
             self.trainer.fit_loop.max_epochs = self.trainer.current_epoch + 1
         else:
             self._forget_optimizers()
-            self.trainer = self._lightning_trainer(validates=False)
+            self.setup_trainer()
+            assert self.trainer is not None
             self.trainer.fit_loop.max_epochs = 1
             self.is_between_epochs = True
         self.model.train()
@@ -245,8 +246,8 @@ class TaskTrainer(BaseTrainer):
                 callback.check_finite = False  # an epoch that can not be measured is one without gain
         return callbacks
 
-    def _callbacks(self, validates: bool) -> list[Callback]:
-        return [LoaderSeed(self.config.random_seed), *super()._callbacks(validates)]
+    def _callbacks(self) -> list[Callback]:
+        return [LoaderSeed(self.config.random_seed), *super()._callbacks()]
 
 
 def training_config(
