@@ -248,6 +248,44 @@ class TrainEtegrec:
 
 
 @_section
+class TrainTwoTower:
+    network: Literal["dssm", "youtube_dnn"]
+    embedding_dim: Positive
+    hidden_dims: Sizes
+    temperature: Rate
+    dropout: Dropout
+    max_history: Positive
+    windows_per_epoch: NotNegative
+    batch_size: Annotated[Integer, Field(ge=2)]
+    learning_rate: Rate
+    weight_decay: Weight
+    max_epochs: Positive
+    patience: Positive
+
+
+@_section
+class GenerateCandidates:
+    n_candidates: Positive
+
+
+@_section
+class TrainRanker:
+    network: Literal["wide_deep", "deep_fm", "din", "shared_bottom", "mmoe", "ple", "esmm"]
+    loss_weighting: Literal["equal", "uwl", "metabalance", "gradnorm"]
+    item_columns: tuple[str, ...]
+    embedding_dim: Positive
+    hidden_dims: Annotated[Sizes, Field(min_length=1)]
+    dropout: Dropout
+    max_history: Positive
+    holdout: Annotated[float, Field(gt=0, lt=1)]
+    batch_size: Annotated[Integer, Field(ge=2)]
+    learning_rate: Rate
+    weight_decay: Weight
+    max_epochs: Positive
+    patience: Positive
+
+
+@_section
 class ItemKnn:
     history: Positive
     window: Positive
@@ -275,6 +313,11 @@ class Evaluate:
         if n_beams < longest:
             raise ValueError(f"must be at least {longest}, the last of evaluate.ks")
         return n_beams
+
+
+@_section
+class EvaluateRanker:
+    rating_weight: Weight
 
 
 @_section
@@ -312,7 +355,11 @@ class Params:
     train_rqvae: TrainRqvae
     train_tiger: TrainTiger
     train_etegrec: TrainEtegrec
+    train_two_tower: TrainTwoTower
+    generate_candidates: GenerateCandidates
+    train_ranker: TrainRanker
     evaluate: Evaluate
+    evaluate_ranker: EvaluateRanker
     track: Track
     trainer: Trainer
     runtime: Runtime

@@ -18,15 +18,21 @@ TIGER = Path("reports/evaluate_tiger/metrics.json")
 TIGER_INTERVALS = Path("reports/evaluate_tiger/intervals.json")
 ETEGREC = Path("reports/evaluate_etegrec/metrics.json")
 ETEGREC_INTERVALS = Path("reports/evaluate_etegrec/intervals.json")
+TWO_TOWER = Path("reports/evaluate_two_tower/metrics.json")
+TWO_TOWER_INTERVALS = Path("reports/evaluate_two_tower/intervals.json")
+RANKER = Path("reports/evaluate_ranker/metrics.json")
+RANKER_INTERVALS = Path("reports/evaluate_ranker/intervals.json")
 PAGE = Path("reports/results.md")
 RESULTS = Path("reports/results.json")
 
 
 def main() -> None:
-    results = merge_results(
-        metrics=[_read(file) for file in (BASELINES, SASREC, TIGER, ETEGREC)],
-        intervals=[_read(file) for file in (BASELINES_INTERVALS, SASREC_INTERVALS, TIGER_INTERVALS, ETEGREC_INTERVALS)],
-    )
+    metrics = (BASELINES, SASREC, TIGER, ETEGREC, TWO_TOWER, RANKER)
+    intervals = (
+        BASELINES_INTERVALS, SASREC_INTERVALS, TIGER_INTERVALS, ETEGREC_INTERVALS, TWO_TOWER_INTERVALS,
+        RANKER_INTERVALS,
+    )  # fmt: skip
+    results = merge_results(metrics=[_read(file) for file in metrics], intervals=[_read(file) for file in intervals])
     with written(PAGE) as partial:
         partial.write_text(results_page(results, _read(STATISTICS)), encoding="utf-8")
     write_metrics(results, RESULTS)

@@ -26,9 +26,13 @@ SMALL = {
     "train_etegrec.max_epochs": 2,
     "train_etegrec.warmup_epochs": 0,
     "train_etegrec.final_stage.max_epochs": 1,
+    "train_two_tower.max_epochs": 1,
+    "generate_candidates.n_candidates": 20,
+    "train_ranker.max_epochs": 2,
     "evaluate.bootstrap_samples": 20,
 }
-MODELS = ["etegrec", "item_knn", "popularity", "sasrec", "tiger"]
+GENERATORS = ["etegrec", "tiger", "two_tower"]
+MODELS = sorted(["item_knn", "popularity", "sasrec", *GENERATORS, *(f"{name}_ranked" for name in GENERATORS)])
 
 
 class Project:
@@ -105,11 +109,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def test_all_five_models_stand_in_the_table_of_results(project):
+def test_all_models_stand_in_the_table_of_results(project):
     results = json.loads((project.folder / "reports/results.json").read_text())
     page = (project.folder / "reports/results.md").read_text()
     assert sorted(results) == MODELS
     assert page.count("| TIGER |") == 4  # test and validation, history kept and excluded
+    assert page.count("| TIGER, ranked |") == 2  # rankers learned from validation
+    values = results["tiger_ranked"]["values"]["test"]["kept"]
+    assert values["recall_at_20"] == values["candidate_recall"]  # of twenty candidates, in any order
     low, high = results["tiger"]["intervals"]["test"]["kept"]["recall_at_10"]
     assert low <= results["tiger"]["values"]["test"]["kept"]["recall_at_10"] <= high
 
@@ -117,7 +124,7 @@ def test_all_five_models_stand_in_the_table_of_results(project):
 def test_a_second_run_executes_nothing_and_publishes_nothing(project):
     before = project.runs()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 13
+    assert output.count("didn't change, skipping") == 18
     assert "already published" in output
     assert project.runs() == before
     assert project.run("git", "status", "--short") == ""
@@ -133,7 +140,7 @@ def test_the_run_in_mlflow_is_complete(project):
 def test_a_deleted_store_is_filled_again_without_any_training(project):
     (project.folder / "mlflow.db").unlink()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 13
+    assert output.count("didn't change, skipping") == 18
     assert "train_tiger/val_ndcg_at_10" in project.runs()[0]["metrics"]
 
 

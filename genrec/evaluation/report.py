@@ -8,8 +8,12 @@ MODEL_NAMES = {
     "popularity": "popularity",
     "item_knn": "item co-occurrence",
     "sasrec": "SASRec",
+    "two_tower": "two towers",
+    "two_tower_ranked": "two towers, ranked",
     "tiger": "TIGER",
+    "tiger_ranked": "TIGER, ranked",
     "etegrec": "ETEGRec",
+    "etegrec_ranked": "ETEGRec, ranked",
 }
 REFERENCE = "item_knn"
 TITLES = {
@@ -45,15 +49,17 @@ def _introduction(statistics: Tree) -> str:
         "Full ranking of all items, none sampled; of equal scores the lower item_id ranks first. Models are chosen on "
         "validation. In brackets: 95 % bootstrap intervals over users. Popularity bias: training interactions of the "
         "recommended items over those of the items that users really took (1 = as popular). Invalid beams: the share "
-        "of an unconstrained search's beams that are no item; all ranked lists come from the constrained search."
+        "of an unconstrained search's beams that are no item; all ranked lists come from the constrained search. "
+        "Ranked: the model's candidates in a ranker's order; their recall is the ceiling that no order passes. Rankers "
+        "learned from validation targets, so they are only tested."
     )
 
 
 def _table(results: Tree, split: str, protocol: str, ks: Sequence[int], k: int) -> str:
     columns = [f"recall_at_{each}" for each in ks] + [f"ndcg_at_{each}" for each in ks]
     columns += [f"mrr_at_{k}", f"coverage_at_{k}", f"popularity_bias_at_{k}"]
-    header = ["model", *(_title(column) for column in columns), "invalid beams"]
-    rows = [_row(model, results[model], split, protocol, columns, k) for model in MODEL_NAMES if model in results]
+    header = ["model", *(_title(column) for column in columns), "invalid beams", "ceiling"]
+    rows = [_row(model, results[model], split, protocol, columns, k) for model in _measured(results, split)]
     lines = [header, ["---"] * len(header), *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"## {TITLES[split, protocol]}\n\n{table}\n\n{_verdict(results, split, protocol, k)}"
@@ -67,7 +73,13 @@ def _row(model: str, result: Tree, split: str, protocol: str, columns: Sequence[
             low, high = intervals[column]
             cells[i] += f" [{low:.4f}, {high:.4f}]"
     share = result["values"].get("invalid_beams_share")
-    return [MODEL_NAMES[model], *cells, "" if share is None else f"{share:.4f}"]
+    ceiling = values.get("candidate_recall")
+    return [MODEL_NAMES[model], *cells, *("" if each is None else f"{each:.4f}" for each in (share, ceiling))]
+
+
+def _measured(results: Tree, split: str) -> list[str]:
+    """The models that have figures of a split: rankers learn from validation and are only tested."""
+    return [model for model in MODEL_NAMES if split in results.get(model, {"values": {}})["values"]]
 
 
 def _verdict(results: Tree, split: str, protocol: str, k: int) -> str:
@@ -75,8 +87,8 @@ def _verdict(results: Tree, split: str, protocol: str, k: int) -> str:
     metric = f"recall_at_{k}"
     reference = results[REFERENCE]["values"][split][protocol][metric]
     losers = []
-    for model in MODEL_NAMES:
-        if model not in results or results[model]["values"][split][protocol][metric] >= reference:
+    for model in _measured(results, split):
+        if results[model]["values"][split][protocol][metric] >= reference:
             continue
         is_open = results[model]["intervals"][split][protocol][metric][1] >= reference
         losers.append(f"{MODEL_NAMES[model]}{' (its interval reaches it)' if is_open else ''}")

@@ -5,8 +5,11 @@ from typing import Any
 
 _HOMES = {
     "BaseTrainer": "base",
+    "CTRTrainer": "ctr",
     "ETEGRecTrainer": "etegrec",
     "ETEGRecTrainingConfig": "etegrec",
+    "MTLTrainer": "mtl",
+    "MatchTrainer": "match",
     "RQVAETrainer": "rqvae",
     "RQVAETrainingConfig": "rqvae",
     "TIGERTrainingConfig": "tiger",

@@ -23,6 +23,7 @@ HARMLESS_WARNINGS = (
     ".*does not have many workers.*",  # batches are built by whole-array indexing: workers would only copy them
     ".*exists and is not empty.*",  # the checkpoints of the run that is resumed
     ".*LeafSpec.*",  # Lightning's own use of a deprecated torch function
+    ".*`training_step` returned `None`.*",  # a batch with nothing to learn from
     ".*but have no `val_dataloader`.*",  # a model that can validate need not
 )
 

@@ -18,13 +18,15 @@ class CurveLogger(Logger):
     """Collects what Lightning logs at the end of each epoch.
 
     Attributes:
+        prefix: stands before each metric's name, where several models share a file of curves.
         rows: epoch to metric names and values.
     """
 
-    def __init__(self, listener: Listener | None = None, first_epoch: int = 0) -> None:
+    def __init__(self, listener: Listener | None = None, first_epoch: int = 0, prefix: str = "") -> None:
         super().__init__()
         self.listener = listener
         self.first_epoch = first_epoch
+        self.prefix = prefix
         self.rows: dict[int, dict[str, float]] = {}
 
     @property
@@ -41,7 +43,11 @@ class CurveLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        values = {name: float(value) for name, value in metrics.items() if name != "epoch" and name[:5] != "test_"}
+        values = {
+            f"{self.prefix}{name}": float(value)
+            for name, value in metrics.items()
+            if name != "epoch" and name[:5] != "test_"
+        }
         epoch = self.first_epoch + int(metrics["epoch"])
         self.rows.setdefault(epoch, {}).update(values)
         if self.listener is not None:

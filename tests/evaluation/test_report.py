@@ -42,3 +42,18 @@ def test_both_splits_and_both_protocols_have_a_table():
     titles = [line for line in page().splitlines() if line.startswith("## ")]
     assert len(titles) == 4
     assert "943 users, 1,349 items, 99,287 interactions" in page()
+
+
+def test_a_ranker_stands_below_its_generator_with_its_ceiling_and_only_in_the_tests():
+    values, intervals = evaluation(0.16, 0.2)
+    del values["validation"], intervals["validation"]
+    for protocol in values["test"].values():
+        protocol["candidate_recall"] = 0.33
+    all_values, all_intervals = {"tiger_ranked": values}, {"tiger_ranked": intervals}
+    for name in ("item_knn", "tiger"):
+        all_values[name], all_intervals[name] = evaluation(0.15, 0.19)
+    lines = results_page(merge_results([all_values], [all_intervals]), STATISTICS).splitlines()
+    rows = [line for line in lines if line.startswith("| TIGER, ranked |")]
+    assert len(rows) == 2
+    assert all(row.endswith("|  | 0.3300 |") for row in rows)
+    assert lines[lines.index(rows[0]) - 1].startswith("| TIGER |")

@@ -1,0 +1,52 @@
+"""Evaluate each generator's candidates in its ranker's order; only on test, since rankers learned from validation."""
+
+from pathlib import Path
+
+import torch
+
+from genrec.command import run_stage
+from genrec.data.candidates import Candidates
+from genrec.data.feature_batches import feature_loader
+from genrec.data.histories import Histories
+from genrec.data.ranking_rows import RowBuilder
+from genrec.evaluation.evaluator import Evaluation, write_evaluations
+from genrec.evaluation.reranking import measure_reordered, reorder
+from genrec.models.checkpoint import load_model
+from genrec.models.ranker import Ranker
+from genrec.models.sasrec import SASRec
+from genrec.params import Evaluate, EvaluateRanker, Trainer, TrainRanker, read_section, read_seed
+
+HISTORIES = Path("data/prepared/histories.npz")
+SASREC = Path("data/models/sasrec.ckpt")
+CANDIDATES = Path("data/candidates")
+RANKERS = Path("data/models/rankers")
+METRICS = Path("reports/evaluate_ranker/metrics.json")
+INTERVALS = Path("reports/evaluate_ranker/intervals.json")
+
+ROWS_AT_ONCE = 8192
+
+
+@torch.inference_mode()
+def main() -> None:
+    config, trainer, seed = read_section(Evaluate), read_section(Trainer), read_seed()
+    rating_weight = read_section(EvaluateRanker).rating_weight
+    torch.set_num_threads(trainer.num_threads)
+    histories = Histories.load(HISTORIES)
+    sasrec = load_model(SASRec, SASREC)
+    max_history = min(read_section(TrainRanker).max_history, sasrec.max_history)
+    builder = RowBuilder.fit(histories, sasrec.scores, max_history, config.item_knn.history, config.item_knn.window)
+    evaluations = {}
+    for generator in ("tiger", "etegrec", "two_tower"):
+        candidates = Candidates.load(CANDIDATES / f"{generator}_test.parquet", histories.n_users)
+        ranker = load_model(Ranker, RANKERS / f"{generator}.ckpt")
+        rows = builder.rows(candidates, "test")
+        batches = feature_loader(rows.features, None, ROWS_AT_ONCE)
+        scores = torch.cat([ranker.scores(x, rating_weight) for x in batches])
+        reordered = reorder(candidates, rows.users, rows.places, scores)
+        figures = measure_reordered(reordered, histories, "test", config.ks, config.bootstrap_samples, seed)
+        evaluations[f"{generator}_ranked"] = Evaluation({"test": figures})
+    write_evaluations(evaluations, METRICS, INTERVALS)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)

@@ -1,0 +1,97 @@
+"""Train a ranker for each generator's candidates, on validation targets, which no generator has seen."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from genrec.code_table import load_code_table
+from genrec.command import run_stage
+from genrec.data.candidates import Candidates
+from genrec.data.histories import Histories
+from genrec.data.item_attributes import stack_attributes
+from genrec.data.output import replaced, write_metrics
+from genrec.data.ranking_rows import SIGNALS, RowBuilder, draw_users
+from genrec.models.checkpoint import load_model, save_model
+from genrec.models.ranker import Ranker
+from genrec.models.sasrec import SASRec
+from genrec.params import Evaluate, Model, Runtime, Trainer, TrainRanker, read_section, read_seed
+from genrec.scratch import scratch
+from genrec.tracking import live_curves
+from genrec.trainers.curves import CurveLogger, write_curves
+from genrec.trainers.ranking import RankerSettings, fit_ranker
+
+HISTORIES = Path("data/prepared/histories.npz")
+INTERACTIONS = Path("data/prepared/interactions.parquet")
+ITEMS = Path("data/prepared/items.parquet")
+SASREC = Path("data/models/sasrec.ckpt")
+CODE_TABLE = Path("data/code_table.npy")
+ETEGREC_CODE_TABLE = Path("data/etegrec_code_table.npy")
+CANDIDATES = Path("data/candidates")
+RANKERS = Path("data/models/rankers")
+METRICS = Path("reports/train_ranker/metrics.json")
+CURVES = Path("reports/train_ranker/history.csv")
+
+
+def main() -> None:
+    config, trainer, knn = read_section(TrainRanker), read_section(Trainer), read_section(Evaluate).item_knn
+    torch.set_num_threads(trainer.num_threads)
+    histories, sasrec = Histories.load(HISTORIES), load_model(SASRec, SASREC)
+    max_history = min(config.max_history, sasrec.max_history)
+    builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window)
+    curves: dict[int, dict[str, float]] = {}
+    metrics = {}
+    with replaced(RANKERS) as folder:
+        for generator, table in (("tiger", CODE_TABLE), ("etegrec", ETEGREC_CODE_TABLE), ("two_tower", CODE_TABLE)):
+            ranker, logger = train(generator, table, builder)
+            save_model(ranker, folder / f"{generator}.ckpt")
+            metrics[generator] = logger.summary(f"{generator}/{ranker.monitor}", "max")
+            for epoch, row in logger.rows.items():
+                curves.setdefault(epoch, {}).update(row)
+    write_curves(curves, CURVES)
+    write_metrics(metrics, METRICS)
+
+
+def train(generator: str, table: Path, builder: RowBuilder) -> tuple[Ranker, CurveLogger]:
+    """The ranker of one generator's candidates, and its curves, named after the generator."""
+    shape, config, trainer, seed = read_section(Model), read_section(TrainRanker), read_section(Trainer), read_seed()
+    histories, file = builder.histories, CANDIDATES / f"{generator}_validation.parquet"
+    codes = load_code_table(table, histories.n_items, shape.code_num)
+    attributes = stack_attributes(codes, pd.read_parquet(ITEMS), config.item_columns)
+    ratings = pd.read_parquet(INTERACTIONS).get("rating")
+    with torch.inference_mode():
+        rows = builder.rows(
+            Candidates.load(file, histories.n_users), "validation", None if ratings is None else ratings.to_numpy()
+        )
+    torch.manual_seed(seed)
+    ranker = Ranker(
+        config.network,
+        histories.n_items,
+        [int(size) for size in attributes.max(0).values + 1],
+        len(SIGNALS),
+        config.embedding_dim,
+        config.hidden_dims,
+        config.dropout,
+    )
+    ranker.set_attributes(attributes)
+    logger = CurveLogger(live_curves("train_ranker"), prefix=f"{generator}/")
+    settings = RankerSettings(
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        max_epochs=config.max_epochs,
+        patience=config.patience,
+        loss_weighting=config.loss_weighting,
+        gpus=trainer.gpus,
+        precision=trainer.precision,
+        seed=seed,
+        progress_bar=read_section(Runtime).progress_bar,
+    )
+    inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, table, file]
+    with scratch("train_ranker", [shape, config, trainer, seed, generator], inputs) as folder:
+        fit_ranker(ranker, rows, draw_users(histories.n_users, config.holdout, seed), settings, str(folder), logger)
+    return ranker, logger
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)

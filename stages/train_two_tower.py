@@ -1,0 +1,75 @@
+"""Train two towers on the histories: retrieval by dot products, from in-batch negatives corrected for popularity."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from genrec.command import run_stage
+from genrec.data.batches import window_loader
+from genrec.data.histories import Histories
+from genrec.data.output import write_metrics
+from genrec.models.checkpoint import save_model
+from genrec.models.history_towers import HistoryTowers
+from genrec.params import Runtime, Trainer, TrainTwoTower, read_section, read_seed
+from genrec.scratch import scratch
+from genrec.tracking import live_curves
+from genrec.trainers.curves import CurveLogger, write_curves
+from genrec.trainers.match import LIST_WISE, MatchTrainer
+
+HISTORIES = Path("data/prepared/histories.npz")
+MODEL = Path("data/models/two_tower.ckpt")
+METRICS = Path("reports/train_two_tower/metrics.json")
+CURVES = Path("reports/train_two_tower/history.csv")
+
+
+def main() -> None:
+    config, trainer, runtime, seed = (
+        read_section(TrainTwoTower),
+        read_section(Trainer),
+        read_section(Runtime),
+        read_seed(),
+    )
+    torch.set_num_threads(trainer.num_threads)
+    torch.manual_seed(seed)
+    histories = Histories.load(HISTORIES)
+    model = HistoryTowers(
+        n_items=histories.n_items,
+        network=config.network,
+        embedding_dim=config.embedding_dim,
+        hidden_dims=config.hidden_dims,
+        temperature=config.temperature,
+        dropout=config.dropout,
+        max_history=config.max_history,
+    )
+    counts = torch.from_numpy(np.bincount(histories.train_part().items, minlength=histories.n_items + 1))
+    logger = CurveLogger(live_curves("train_two_tower"))
+    with scratch("train_two_tower", [config, trainer, seed], [HISTORIES]) as folder:
+        MatchTrainer(
+            model,
+            LIST_WISE,
+            torch.optim.Adam,
+            {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True},
+            n_epoch=config.max_epochs,
+            earlystop_patience=config.patience,
+            gpus=list(range(trainer.gpus)),
+            model_path=str(folder),
+            in_batch_neg=True,
+            item_counts=counts,
+            catalogue={"target": torch.arange(1, histories.n_items + 1)},
+            model_logger=logger,
+            seed=seed,
+            precision=trainer.precision,
+            resume=True,
+            progress_bar=runtime.progress_bar,
+        ).fit(
+            window_loader(histories, "train", config.max_history, config.batch_size, seed, config.windows_per_epoch),
+            window_loader(histories, "validation", config.max_history, config.batch_size, seed),
+        )
+        save_model(model, MODEL)
+        write_curves(logger.rows, CURVES)
+        write_metrics(logger.summary("val/recall_at_10", "max"), METRICS)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)
