@@ -56,7 +56,7 @@ def train(generator: str, table: Path, builder: RowBuilder) -> tuple[Ranker, Cur
     """The ranker of one generator's candidates, and its curves, named after the generator."""
     shape, config, trainer, seed = read_section(Model), read_section(TrainRanker), read_section(Trainer), read_seed()
     histories, file = builder.histories, CANDIDATES / f"{generator}_validation.parquet"
-    codes = load_code_table(table, histories.n_items, shape.code_num)
+    codes = load_code_table(table, histories.n_items, shape.code_num, shape.num_levels)
     attributes = stack_attributes(codes, pd.read_parquet(ITEMS), config.item_columns)
     ratings = pd.read_parquet(INTERACTIONS).get("rating")
     with torch.inference_mode():
