@@ -1,6 +1,6 @@
 """The public names of the documents: each is called as they call it and returns what they say.
 
-Each room has up to three tables: `SIGNATURES`, `ATTRIBUTES` and `RETURNS`; the tests walk all. What needs data,
+Each room has up to three tables, `SIGNATURES`, `ATTRIBUTES` and `RETURNS`; the tests walk all. What needs data,
 training or more than a call stands in test_public_names_<room>.py.
 """
 
