@@ -29,6 +29,7 @@ class TestTrainers:
         from genrec.trainers import RQVAETrainer, RQVAETrainingConfig
 
         config = RQVAETrainingConfig(batch_size=64, max_epochs=100, learning_rate=1e-3)
+        config.max_epochs = 3  # a hundred take longer and show no more
         dataset = DatasetFactory.create_item_dataset("p5_amazon", root="dataset/amazon", split="beauty")
         model = RqVae(input_dim=768, hidden_dim=512, num_embeddings=1024)
         trainer = RQVAETrainer(model, config, dataset)
@@ -64,9 +65,9 @@ class TestRqvae:
         dataset = P5AmazonItemDataset(root="dataset/amazon", split="beauty", train_test_split="train")
         dataloader = DataLoader(dataset, batch_size=32, shuffle=True)
         model = RqVae(input_dim=768, hidden_dim=512, latent_dim=256, num_embeddings=1024, learning_rate=1e-3)
-        # gpus=1 is accelerator and devices since Lightning 2; the rest only keeps this test quiet
+        # gpus=1 is accelerator and devices since Lightning 2; the rest only keeps this test quick and quiet
         trainer = pl.Trainer(
-            max_epochs=100, accelerator="auto", devices=1, logger=False, enable_progress_bar=False,
+            max_epochs=3, accelerator="auto", devices=1, logger=False, enable_progress_bar=False,
             enable_model_summary=False, default_root_dir="checkpoints", enable_checkpointing=False,
         )  # fmt: skip
         with pytest.warns(UserWarning, match="val_dataloader"):

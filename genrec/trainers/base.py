@@ -28,12 +28,15 @@ HARMLESS_WARNINGS = (
 )
 
 
-class OpenTensorBoard(TensorBoardLogger):
-    """Stays open between fit and test: tensorboardX empties a file that it reopens within a second."""
+class SeparateTensorBoardFiles(TensorBoardLogger):
+    """A file for each fit and test: tensorboardX names files by the second and empties one that it opens again."""
+
+    n_closed = 0
 
     def finalize(self, status: str) -> None:
-        self.experiment.flush()
-        self.save()
+        super().finalize(status)
+        self.n_closed += 1
+        self.experiment._filename_suffix = f".{self.n_closed}"
 
 
 class BaseTrainer:
@@ -46,7 +49,7 @@ class BaseTrainer:
         self.trainer: pl.Trainer | None = None
 
     def _create_default_logger(self) -> Logger:
-        return OpenTensorBoard(
+        return SeparateTensorBoardFiles(
             save_dir=self.config.log_dir, name=self.config.experiment_name, version=self.config.version
         )
 

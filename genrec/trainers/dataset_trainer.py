@@ -132,7 +132,7 @@ class DatasetTrainer(BaseTrainer):
         # with the epoch, as Lightning itself logs, for loggers that keep rows by epoch
         row = {f"test_{name}": value for name, value in figures.items()} | {"epoch": self.trainer.current_epoch}
         self.logger.log_metrics(row, step=self.trainer.global_step)
-        self.logger.finalize("success")  # else TensorBoard's would keep them in memory
+        self.logger.finalize("success")  # TensorBoard's keeps them in memory until then
 
     def figures(self, test_loader: DataLoader[Any]) -> dict[str, float]:
         """What else to measure at the end, beside the model's own test step."""

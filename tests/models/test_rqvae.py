@@ -181,13 +181,16 @@ def test_without_weight_decay_the_optimizer_is_adam(features):
     assert all(torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
-def test_every_quantizer_learns(features, tmp_path, quantizer):
+def test_every_quantizer_learns(features, quantizer):
     model = small(quantizer=quantizer)
     model.initialize_codebooks(features, 10, seed=0)
-    before = model.reconstruction_error(features)
-    BaseTrainer(model, config(tmp_path, max_epochs=40), CurveLogger()).train(row_loader(features, 20, seed=0))
+    before = model.eval().reconstruction_error(features)
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=3e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        model.losses(features, model.encode(features))["loss"].backward()
+        optimizer.step()
     assert model.eval().reconstruction_error(features) < 0.75 * before
 
 
