@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 from fake_pipeline import PROJECT, Pipeline
+from hypothesis import settings
+from p5_files import FakeEncoder, install_fake_encoder, write_p5
 
 from genrec.params import read_params
 
 # Tensors of tests are small: a second thread would only wait for the first. Read once, when torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# fixtures of the tests of genrec.data, and of the documents' examples of it
-pytest_plugins = ["p5_files"]
+# A busy machine is no mistake of the code's.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +60,15 @@ def bare_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 def pipeline(bare_pipeline: Pipeline, empty_database: Path) -> Pipeline:
     shutil.copy(empty_database, bare_pipeline.folder)
     return bare_pipeline
+
+
+@pytest.fixture
+def p5_root(tmp_path: Path) -> Path:
+    """The folder `dataset/amazon` of the documents, with the category beauty."""
+    return write_p5(tmp_path / "dataset" / "amazon")
+
+
+@pytest.fixture
+def fake_encoder(monkeypatch: pytest.MonkeyPatch) -> type[FakeEncoder]:
+    """What texts are embedded with in place of a language model; it notes what it is asked."""
+    return install_fake_encoder(monkeypatch)

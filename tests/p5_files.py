@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -95,21 +95,10 @@ class FakeEncoder:
         return vectors.astype(np.float32)
 
 
-def install_fake_encoder(setitem: Callable[[Any, str, Any], None]) -> type[FakeEncoder]:
+def install_fake_encoder(monkeypatch: pytest.MonkeyPatch) -> type[FakeEncoder]:
     """Put a module sentence_transformers with a fresh `FakeEncoder` in the place of the real one."""
     encoder = type("FakeEncoder", (FakeEncoder,), {"encoded": [], "made": []})
     module = ModuleType("sentence_transformers")
     module.SentenceTransformer = encoder  # type: ignore[attr-defined]
-    setitem(sys.modules, "sentence_transformers", module)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
     return encoder
-
-
-@pytest.fixture
-def p5_root(tmp_path: Path) -> Path:
-    """The folder `dataset/amazon` of the documents, with the category beauty."""
-    return write_p5(tmp_path / "dataset" / "amazon")
-
-
-@pytest.fixture
-def fake_encoder(monkeypatch: pytest.MonkeyPatch) -> type[FakeEncoder]:
-    return install_fake_encoder(monkeypatch.setitem)
