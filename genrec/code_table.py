@@ -121,7 +121,9 @@ def load_code_table(file: Path, n_items: int, code_num: int, num_levels: int) ->
             "build it again from these items' embeddings"
         )
     if (table[0] != -1).any() or (table[1:] < 0).any() or (table[1:] >= code_num).any():
-        raise UserError(f"{file} must hold -1 in row 0 and codes 0..{code_num - 1} (model.code_num) below it")
+        raise UserError(
+            f"{file} must hold -1 in row 0 and codes 0..{code_num - 1} (model.code_num) below it; build it again"
+        )
     if len(torch.unique(table, dim=0)) != len(table):
         raise UserError(f"{file} gives two items the same semantic ID; build it with `build_code_table`")
     return table.to(torch.int32)

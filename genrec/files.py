@@ -73,8 +73,9 @@ def load_arrays(file: Path, way_out: str = "delete it and run `dvc repro`") -> "
     if not file.is_file():
         raise UserError(f"{file} not found; run `dvc repro`, which makes it")
     try:
-        content = np.load(file, allow_pickle=False)
-        return {"array": content} if isinstance(content, np.ndarray) else dict(content)
+        with file.open("rb") as stream:  # ours: numpy leaves its own open when the file is damaged
+            content = np.load(stream, allow_pickle=False)
+            return {"array": content} if isinstance(content, np.ndarray) else dict(content)
     except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as mistake:
         reason = " ".join(str(mistake).split())
         raise UserError(f"{file} is no sound file of numpy arrays ({reason}); {way_out}") from None

@@ -428,7 +428,7 @@ class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ign
 def check_params(content: object, place: str) -> Params:
     """Turn the parsed file into `Params`; 1e-05, which YAML 1.1 reads as text, becomes a number."""
     if not isinstance(content, dict):
-        raise UserError(f"{place} must hold sections such as 'model:', got {content!r:.50}")
+        raise UserError(f"{place} must hold sections such as 'model:', got {shown(content)}; write them")
     try:
         return TypeAdapter(Params).validate_python(content)
     except ValidationError as mistake:
@@ -461,7 +461,16 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"key '{name}' is missing"
     rule = error["msg"].removeprefix("Value error, ")
-    return f"{name}: {rule[:1].lower()}{rule[1:]}, got {error['input']!r}"
+    return f"{name}: {rule[:1].lower()}{rule[1:]}, got {shown(error['input'])}"
+
+
+def shown(value: object, longest: int = 100) -> str:
+    """A value within a line, however long or deep it is."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} within itself or thousands of others"
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _known_keys(parents: list[Any]) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from genrec.data.histories import Examples, Histories, Split
+from genrec.errors import UserError
 
 GROUPED_BATCHES = 64  # batches are cut from stretches of this many that are sorted by length
 
@@ -147,6 +148,7 @@ def window_loader(
 ) -> DataLoader[dict[str, Tensor]]:
     """A loader of one split's windows, in batches of like length."""
     examples = histories.examples(split).cut(max_history)
+    _refuse_nothing(len(examples), histories)
     sampler = BatchSampler(len(examples), batch_size, seed, examples.lengths, n_drawn)
     return DataLoader(Windows(histories, examples), sampler=sampler, batch_size=None)
 
@@ -155,7 +157,16 @@ def segment_loader(histories: Histories, max_history: int, batch_size: int, seed
     """A loader of all training positions; histories are cut to what may be learned from."""
     train_part = histories.train_part()
     sampler = SegmentSampler(train_part, max_history, batch_size, seed)
+    _refuse_nothing(len(sampler), histories)
     return DataLoader(Segments(train_part), sampler=sampler, batch_size=None)
+
+
+def _refuse_nothing(n_examples: int, histories: Histories) -> None:
+    if n_examples == 0:
+        raise UserError(
+            f"the histories hold nothing to train on: none of the {histories.n_users} users has 4 interactions, of "
+            "which two are held out; give more interactions, or lower prepare_data.min_item_interactions"
+        )
 
 
 def training_loader(

@@ -89,15 +89,17 @@ def _by_key(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]:
     except (pa.ArrowException, OSError) as mistake:
         raise UserError(f"{file} can not be read: {str(mistake).splitlines()[0]}; write it again") from None
     if "item_key" not in frame:
-        raise UserError(f"{file} must have a column item_key, got {', '.join(map(str, frame.columns[:8]))}")
+        raise UserError(f"{file} must have a column item_key, got {', '.join(map(str, frame.columns[:8]))}; name it so")
     frame = frame.assign(item_key=frame["item_key"].astype(str))
     repeated = frame.loc[frame["item_key"].duplicated(), "item_key"]
     if len(repeated):
-        raise UserError(f"{file} must have one row for each item_key, but {repeated.iloc[0]!r} has two")
+        raise UserError(f"{file} must have one row for each item_key, but {repeated.iloc[0]!r} has two; drop one")
     rows = frame.set_index("item_key").reindex(pd.Index(item_keys))
     missing = rows.index[rows.isna().all(axis=1)]
     if len(missing):
-        raise UserError(f"{file} lacks {len(missing)} of the {len(item_keys)} items, such as item_key {missing[0]!r}")
+        raise UserError(
+            f"{file} lacks {len(missing)} of the {len(item_keys)} items, such as item_key {missing[0]!r}; add them"
+        )
     try:
         return with_padding_row(rows.to_numpy(np.float32))
     except (TypeError, ValueError) as mistake:

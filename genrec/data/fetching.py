@@ -143,9 +143,9 @@ def _columns(columns: Columns) -> dict[str, str]:
     named = {"user_key": columns.user, "item_key": columns.item, "time": columns.time, "rating": columns.rating}
     named = {ours: theirs for ours, theirs in named.items() if theirs}
     if "user_key" not in named or "item_key" not in named:
-        raise UserError(f"fetch_data.columns must name a user and an item column, got {columns}")
+        raise UserError(f"fetch_data.columns must name a user and an item column, got {columns}; name both")
     if len(set(named.values())) < len(named):
-        raise UserError(f"fetch_data.columns must name different columns, got {list(named.values())}")
+        raise UserError(f"fetch_data.columns must name different columns, got {list(named.values())}; mend one")
     return named
 
 
@@ -190,7 +190,7 @@ def _name_of(path: str) -> str:
     except ValueError as mistake:
         raise UserError(f"{path!r} is no address ({mistake}); give the path or the address of a file") from None
     if name in ("", ".", ".."):
-        raise UserError(f"{path!r} names no file; give the path or the address of one")
+        raise UserError(f"{path!r} names no file, but a folder or nothing; give the path or the address of a file")
     return name
 
 
@@ -217,6 +217,8 @@ def _local(path: str) -> Path:
 
 
 def _check_exists(path: str, key: str) -> None:
+    if not path.isprintable():
+        raise UserError(f"fetch_data.{key}: {path!r} holds a control character; give a file's name")
     source = _local(path)
     if path and not _is_address(path) and not source.is_file():
         what = "is a folder" if source.is_dir() else "not found"

@@ -72,6 +72,8 @@ def _explained(file: Path, layout: Layout) -> Iterator[None]:
             f"{file} must be {layout.encoding} text ({mistake.reason} {mistake.object[mistake.start]:#x});"
             " convert it, or end its name in .gz if it is compressed"
         ) from None
+    except csv.Error as mistake:  # of the header
+        raise UserError(f"{file} must be text with a line a row ({mistake}); end its lines as others do") from None
     except pa.ArrowException as mistake:
         raise UserError(f"{file} can not be read: {str(mistake).splitlines()[0]}; mend the file") from None
 

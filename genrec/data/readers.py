@@ -121,5 +121,7 @@ def _refuse(bad: NDArray[np.bool_], values: pd.Series, file: Path, rule: str, wa
     if bad.any():
         row = int(bad.argmax())
         count = int(bad.sum())
+        got = values.iloc[row]
+        got = got.item() if isinstance(got, np.generic) else got
         more = f" and {count - 1:,} more" if count > 1 else ""
-        raise UserError(f"{file}, row {row + 1:,}{more}: {rule}, got {values.iloc[row]!r}; {way_out}")
+        raise UserError(f"{file}, row {row + 1:,}{more}: {rule}, got {got!r}; {way_out}")

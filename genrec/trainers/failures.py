@@ -64,6 +64,8 @@ def failures_located(trainer: pl.Trainer, name: str, last_file: Path) -> Iterato
     """
     try:
         yield
+        if trainer.received_sigterm:  # behind the last epoch Lightning no longer looks
+            raise SIGTERMException
     except UserError as mistake:
         raise UserError(f"{name}: in {_place(trainer)}: {mistake} ({_what_is_left(last_file)})") from mistake
     except SIGTERMException:

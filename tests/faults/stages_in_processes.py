@@ -52,7 +52,9 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     """Nested mappings with some values replaced."""
     together = dict(base)
     for key, value in changes.items():
-        together[key] = merged(base[key], value) if isinstance(value, Mapping) else value
+        together[key] = (
+            merged(base[key], value) if isinstance(value, Mapping) and isinstance(base.get(key), Mapping) else value
+        )
     return together
 
 
