@@ -21,6 +21,8 @@ SMALL = {
     "train_sasrec.max_epochs": 30,
     "train_sasrec.patience": 30,
     "train_rqvae.max_epochs": 10,
+    "train_rqvae.gates.min_usage": 0.5,
+    "train_rqvae.gates.min_entropy": 0.5,
     "train_tiger.max_epochs": 1,
     "train_etegrec.cycle": 2,
     "train_etegrec.max_epochs": 2,
