@@ -89,10 +89,8 @@ class Project:
         return found
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project after one `dvc repro`."""
-    folder = tmp_path_factory.mktemp("clone") / "genrec"
+def clone(folder: Path, **values: object) -> Project:
+    """A committed copy of the working tree, without results, with values of its own in params.yaml."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -104,8 +102,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run("git", "init", "-q")
     project.run("git", "config", "user.name", "test")
     project.run("git", "config", "user.email", "test@example.org")
-    project.set(**SMALL)
+    project.set(**values)
     project.commit()
+    return project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project after one `dvc repro`."""
+    project = clone(tmp_path_factory.mktemp("clone") / "genrec", **SMALL)
     project.dvc("repro")
     project.commit()
     return project

@@ -27,6 +27,9 @@ SMALL: dict[str, object] = {
     "train_etegrec.max_epochs": 4,
     "train_etegrec.warmup_epochs": 1,
     "train_etegrec.final_stage.max_epochs": 2,
+    "train_two_tower.max_epochs": 1,
+    "generate_candidates.n_candidates": 10,
+    "train_ranker.max_epochs": 1,
     "evaluate.bootstrap_samples": 20,
 }
 ELSEWHERE = {
