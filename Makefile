@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH := benchmarks/.venv
 # DVC starts stages with `python`: it must be the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install repro test lint ui preset smoke clean
+.PHONY: help install repro test lint ui preset smoke bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,5 +50,16 @@ preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz]: put a preset's valu
 smoke: $(STAMP)  ## run the whole pipeline on small synthetic data, in a temporary clone
 	$(BIN)/python -m pytest -m pipeline tests/test_pipeline.py
 
+bench: $(BENCH)/.installed  ## measure speed against public implementations [ONLY=tiger_training] [BEAUTY=sequences.txt.gz]
+	BEAUTY=$(BEAUTY) $(BENCH)/bin/python -W ignore -m benchmarks.run $(ONLY)
+
+# The peers have an environment of their own.
+$(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --no-compile -c constraints.txt torch uv
+	$(BENCH)/bin/python -m uv pip install --quiet --python $(BENCH)/bin/python -c constraints.txt \
+	  -e . -r benchmarks/requirements.txt
+	@touch $@
+
 clean:  ## remove the environment and scratch files (never data or results)
-	rm -rf $(VENV) .genrec .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) .genrec .pytest_cache .mypy_cache .ruff_cache
