@@ -35,12 +35,17 @@ def main(names: list[str]) -> None:
         module = f"benchmarks.{name}"
         cases = importlib.import_module(module).CASES
         results = []
+        part = FOLDER / "results" / f"{name}.md"
+        part.parent.mkdir(exist_ok=True)
         for number, case in enumerate(cases):
             results.append(measure(module, number, case))
             sys.stderr.write(table(results[-1]))
-        part = FOLDER / "results" / f"{name}.md"
-        part.parent.mkdir(exist_ok=True)
-        part.write_text(section(results), encoding="utf-8")
+            part.write_text(section(results), encoding="utf-8")
+        collect()
+
+
+def collect() -> None:
+    """results.md from what was measured last of each workload."""
     parts = [FOLDER / "results" / f"{name}.md" for name in WORKLOADS]
     text = HEAD + "\n".join(part.read_text(encoding="utf-8") for part in parts if part.exists())
     (FOLDER / "results.md").write_text(text, encoding="utf-8")
