@@ -82,7 +82,9 @@ class TestReading:
     @pytest.mark.parametrize(("text", "got"), [("", "None"), ("# a comment", "None"), ("- 1\n- 2", r"\[1, 2\]")])
     def test_of_a_file_without_sections_says_what_it_is(self, file: Path, text: str, got: str) -> None:
         file.write_text(text)
-        with pytest.raises(UserError, match=rf"params.yaml must hold sections such as 'model:', got {got}$"):
+        with pytest.raises(
+            UserError, match=rf"params.yaml must hold sections such as 'model:', got {got}; write them$"
+        ):
             read_params(file)
 
     @pytest.mark.parametrize("text", [b"model: {", b"model:\n\tcode_num: 2", b"model: \xff", b"a: 1\n<<<<<<< HEAD\n"])

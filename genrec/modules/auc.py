@@ -11,6 +11,7 @@ def roc_auc(labels: Tensor, scores: Tensor) -> float:
         scores: (n,).
 
     Example:
+        >>> import torch
         >>> roc_auc(torch.tensor([0, 0, 1, 1]), torch.tensor([0.1, 0.4, 0.35, 0.8]))
         0.75
     """

@@ -20,6 +20,7 @@ from genrec.modules.features import Batch
 from genrec.modules.regularization import Regularization
 from genrec.trainers.base import BaseTrainer
 from genrec.trainers.config import TrainingConfig
+from genrec.trainers.failures import FiniteTraining
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,13 @@ class TaskModule(pl.LightningModule):
         return self.optimizers_in_use
 
 
+class FiniteSteps(FiniteTraining):
+    """Losses and gradients must be finite; a score need not be: the AUC of one class is undefined."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pass
+
+
 class LoaderSeed(Callback):
     """An epoch's order of rows follows from (seed, epoch): a shuffling loader draws it when its iterator is made."""
 
@@ -174,7 +182,7 @@ class TaskTrainer(BaseTrainer):
             self.is_between_epochs = True
         self.model.train()
         with self._quiet():
-            self.trainer.fit(self.model, data_loader)
+            self.trainer.fit(self.model, data_loader, weights_only=True)
         return self.model.mean_loss
 
     def evaluate(self, model: nn.Module, data_loader: Iterable[Any]) -> Any:
@@ -247,7 +255,8 @@ class TaskTrainer(BaseTrainer):
         return callbacks
 
     def _callbacks(self) -> list[Callback]:
-        return [LoaderSeed(self.config.random_seed), *super()._callbacks()]
+        others = [each for each in super()._callbacks() if not isinstance(each, FiniteTraining)]
+        return [LoaderSeed(self.config.random_seed), FiniteSteps(), *others]
 
 
 def training_config(

@@ -319,7 +319,7 @@ FILES: list[tuple[str, str, Content, tuple[str, ...]]] = [
 
 # a user's own embeddings: the file's name, its bytes
 GIVEN_EMBEDDINGS: list[Case] = [
-    ("none.npy", None, ("extract_embeddings.path: no file 'none.npy'", "give a .npy or .parquet file")),
+    ("none.npy", None, ("no file of item embeddings 'none.npy'", "give the path of a .npy or .parquet file")),
     ("e.txt", b"1 2 3", ("must end in .npy or .parquet, got 'e.txt'",)),
     ("e.npy", b"1 2 3", ("e.npy is no sound file of numpy arrays", "write it with numpy.save")),
     ("e.npy", npy(VECTORS[1:]), ("one for each of the 9 items, got shape (9, 4)",)),
