@@ -30,7 +30,9 @@ def walk(folder: Path, rows: list[str], stages: list[str] = ALL, **changes: Any)
 @pytest.mark.fault("users with 10,000 items")
 def test_users_with_ten_thousand_items(tmp_path: Path) -> None:
     rows = [f"u{user},i{(step * (user + 1)) % 61},{step}" for user in range(3) for step in range(10_000)]
-    answer = walk(tmp_path, rows, train_sasrec={"max_epochs": 1}, train_tiger={"max_epochs": 1, "batch_size": 512})
+    short = {"max_epochs": 1, "batch_size": 512}
+    joint = {**short, "max_epochs": 2, "final_stage": {"max_epochs": 1}}
+    answer = walk(tmp_path, rows, train_sasrec=short, train_tiger=short, train_etegrec=joint)
     assert answer.status == 0, answer.said
 
 
