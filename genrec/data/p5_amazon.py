@@ -10,7 +10,7 @@ Only the sequences are needed for item_ids; the other two, for texts.
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -19,6 +19,9 @@ from genrec.data.configs import P5AmazonConfig
 from genrec.data.manifest import Layout, Manifest, RawFile
 from genrec.data.readers import read_interactions, read_items
 from genrec.errors import UserError
+
+if TYPE_CHECKING:
+    from genrec.models.rqvae import RqVae
 
 SEQUENCES = "sequential_data.txt"
 NUMBERS = "datamaps.json"
@@ -114,7 +117,8 @@ class P5AmazonSequenceDataset(SequenceDataset):
         root: the folder that holds raw/.
         split: the category.
         train_test_split: "train", "val" or "test" of each user's sequence, by leave-one-out.
-        pretrained_rqvae_path: the checkpoint of an RqVae, whose codes become the tokens; None: item_ids are the tokens.
+        pretrained_rqvae_path: an RqVae, whose codes become the tokens: its checkpoint, or the folder that its
+            `save_pretrained` wrote; None: item_ids are the tokens.
         settings: further fields of `P5AmazonConfig`; those of texts and embeddings must be the RqVae's own.
     """
 
@@ -130,10 +134,11 @@ class P5AmazonSequenceDataset(SequenceDataset):
         super().__init__(base_dataset, train_test_split, _load_rqvae(pretrained_rqvae_path))
 
 
-def _load_rqvae(path: str | None) -> Any:
+def _load_rqvae(path: str | None) -> "RqVae | None":
     if path is None:
         return None
-    from genrec.models.checkpoint import load_model  # here: without an RqVae there is no need for Lightning
+    from genrec.models.checkpoint import load_folder, load_model  # here: without an RqVae no need for Lightning
     from genrec.models.rqvae import RqVae
 
-    return load_model(RqVae, Path(path))
+    place = Path(path).expanduser()
+    return load_folder(RqVae, place) if place.is_dir() else load_model(RqVae, place)

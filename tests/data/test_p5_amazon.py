@@ -194,6 +194,16 @@ class TestSequences:
         features = dataset.base_dataset.item_features[1:]
         assert torch.equal(dataset.code_table[1:, :2].long(), model.semantic_codes(features))
 
+    def test_the_folder_of_a_saved_rqvae_gives_the_tokens_of_its_checkpoint(self, p5_root, tmp_path, fake_encoder):
+        model = RqVae(768, 16, 8, num_embeddings=16, num_levels=2)
+        save_model(model, tmp_path / "rqvae.ckpt")
+        model.save_pretrained(tmp_path / "rqvae")
+        tables = [
+            P5AmazonSequenceDataset(str(p5_root), pretrained_rqvae_path=str(tmp_path / name)).code_table
+            for name in ("rqvae.ckpt", "rqvae")
+        ]
+        assert torch.equal(*tables)
+
     def test_a_checkpoint_that_is_none_is_named(self, p5_root, tmp_path):
         (tmp_path / "rqvae.ckpt").write_bytes(b"")
         with pytest.raises(UserError, match="is not a checkpoint of RqVae"):
