@@ -9,6 +9,7 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
+from numpy.typing import NDArray
 from torch import Tensor
 
 CELL = 0.5  # inches, where it holds its number
@@ -51,29 +52,33 @@ class AttentionVisualization:
                 f"{len(input_tokens)}), got {tuple(attention_weights.shape)}; take one head of one example, as in "
                 "weights[0, 0]"
             )
-        weights = attention_weights.detach().float().cpu().numpy()
-        width, height = (min(max(CELL * cells, SMALLEST), LARGEST) for cells in weights.shape[::-1])
-        is_small = CELL * max(weights.shape) <= LARGEST
-        figure = Figure(figsize=(width + 2, height + 1), layout="constrained")  # room for labels and the scale
-        axes = figure.subplots()
-        positive = weights[weights > 0]
-        darkest = float(np.quantile(positive, 1.0 if is_small else 0.99)) if len(positive) else 1.0
-        image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=darkest, aspect="auto")
-        figure.colorbar(image, aspect=40, extend="neither" if is_small else "max")
-        axes.set(title="Attention Weights", xlabel="Input Tokens", ylabel="Output Tokens")
-        family = _families("".join([*input_tokens, *output_tokens]))
-        for axis, tokens, inches in ((axes.xaxis, input_tokens, width), (axes.yaxis, output_tokens, height)):
-            shown = range(0, len(tokens), ceil(len(tokens) * LABEL / inches))
-            axis.set_ticks(shown, [_shortened(tokens[i]) for i in shown], family=family, parse_math=False)
-        for label in axes.get_xticklabels():
-            label.set(rotation=45, ha="right", rotation_mode="anchor")
-        if is_small:
-            for (row, column), weight in np.ndenumerate(weights):
-                colour = "white" if weight > darkest / 2 else "black"
-                axes.text(column, row, f"{weight:.2f}", ha="center", va="center", color=colour, fontsize=8)
+        figure = _drawn(attention_weights.detach().float().cpu().numpy(), input_tokens, output_tokens)
         if save_path is not None:
             figure.savefig(save_path, dpi=300, bbox_inches="tight")
         return figure
+
+
+def _drawn(weights: NDArray[np.float32], input_tokens: Sequence[str], output_tokens: Sequence[str]) -> Figure:
+    width, height = (min(max(CELL * cells, SMALLEST), LARGEST) for cells in weights.shape[::-1])
+    is_small = CELL * max(weights.shape) <= LARGEST
+    figure = Figure(figsize=(width + 2, height + 1), layout="constrained")  # room for labels and the scale
+    axes = figure.subplots()
+    positive = weights[weights > 0]
+    darkest = float(np.quantile(positive, 1.0 if is_small else 0.99)) if len(positive) else 1.0
+    image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=darkest, aspect="auto")
+    figure.colorbar(image, aspect=40, extend="neither" if is_small else "max")
+    axes.set(title="Attention Weights", xlabel="Input Tokens", ylabel="Output Tokens")
+    family = _families("".join([*input_tokens, *output_tokens]))
+    for axis, tokens, inches in ((axes.xaxis, input_tokens, width), (axes.yaxis, output_tokens, height)):
+        shown = range(0, len(tokens), ceil(len(tokens) * LABEL / inches))
+        axis.set_ticks(shown, [_shortened(tokens[i]) for i in shown], family=family, parse_math=False)
+    for label in axes.get_xticklabels():
+        label.set(rotation=45, ha="right", rotation_mode="anchor")
+    if is_small:
+        for (row, column), weight in np.ndenumerate(weights):
+            colour = "white" if weight > darkest / 2 else "black"
+            axes.text(column, row, f"{weight:.2f}", ha="center", va="center", color=colour, fontsize=8)
+    return figure
 
 
 def _shortened(token: str) -> str:
