@@ -16,7 +16,7 @@ from genrec.code_table import build_code_table
 from genrec.data.histories import Histories
 
 N_USERS, N_ITEMS = 22_363, 12_101
-MEAN_LENGTH, SHORTEST, LONGEST = 8.88, 5, 204
+SHORTEST, TAIL, LONGEST = 5, 4.3, 204
 CODES, LEVELS = 256, 3
 
 
@@ -37,9 +37,10 @@ def read_histories(file: str) -> Histories:
 
 
 def drawn_histories() -> Histories:
-    """Five items a user and a geometric tail: as on Beauty half of the users have five or six."""
+    """Five items a user and a heavy tail: as on Beauty half of the users have five or six, and windows 6.7 items."""
     random = np.random.default_rng(0)
-    lengths = np.minimum(SHORTEST - 1 + random.geometric(1 / (MEAN_LENGTH - SHORTEST + 1), N_USERS), LONGEST)
+    # a Pareto distribution of shape 2 has the mean 1
+    lengths = np.minimum(SHORTEST + (TAIL * random.pareto(2, N_USERS)).astype(int), LONGEST)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     return Histories(random.integers(1, N_ITEMS, offsets[-1], np.int32, endpoint=True), offsets, N_ITEMS)
 

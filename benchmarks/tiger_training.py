@@ -4,6 +4,7 @@ from itertools import islice
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from benchmarks.beauty import CODES, code_table, histories
 from benchmarks.harness import Case, Turn
@@ -18,15 +19,19 @@ from benchmarks.paper_size import (
 )  # fmt: skip
 from genrec.code_table import to_tokens
 from genrec.command import keep_freed_memory
-from genrec.data.batches import segment_loader, window_loader
+from genrec.data.batches import GROUPED_BATCHES, segment_loader, window_loader
 
 BATCH = 128
 
 
-def beauty_batches(n: int, batch_size: int = BATCH) -> list[dict[str, Tensor]]:
-    """Windows as the training stage draws them, of like length in a batch."""
-    loader = window_loader(histories(), "train", MAX_HISTORY, batch_size, seed=0, n_drawn=n * batch_size)
-    return list(loader)
+def spread(loader: DataLoader[dict[str, Tensor]], n: int) -> list[dict[str, Tensor]]:
+    """n batches that stand for an epoch: of as many as are grouped together, those at equal steps of their length."""
+    batches = sorted(islice(loader, GROUPED_BATCHES), key=lambda batch: batch["history"].shape[1])
+    return [batches[(2 * i + 1) * len(batches) // (2 * n)] for i in range(n)]
+
+
+def beauty_windows() -> Turn:
+    return ours(spread(window_loader(histories(), "train", MAX_HISTORY, BATCH, seed=0), 8))
 
 
 def full_batches(n: int) -> list[dict[str, Tensor]]:
@@ -51,8 +56,7 @@ def ours(batches: list[dict[str, Tensor]], causal: bool = False) -> Turn:
 
 
 def all_positions() -> Turn:
-    loader = segment_loader(histories(), MAX_HISTORY, BATCH, seed=0)
-    return ours(list(islice(iter(loader), 2)), causal=True)
+    return ours(spread(segment_loader(histories(), MAX_HISTORY, BATCH, seed=0), 8), causal=True)
 
 
 def padded(batches: list[dict[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
@@ -109,7 +113,7 @@ CASES = [
     Case(
         "TIGER training, Beauty's lengths", "targets",
         {
-            "genrec": lambda: ours(beauty_batches(3)),
+            "genrec": beauty_windows,
             "genrec, all positions in one pass": all_positions,
             "Hugging Face T5": lambda: hugging_face(beauty_batch()),
             "cornac": lambda: cornac(beauty_batch()),
