@@ -138,7 +138,7 @@ def test_another_parameters_scratch_is_never_resumed(reference: Reference, tmp_p
     attempt = Try(reference, tmp_path, stage)
     attempt.strike(Fault(attempt.moment(0.6)))
     assert any(attempt.folder.glob(".genrec/scratch/*/**/last.ckpt"))
-    write_params(attempt.folder, {stage: {"learning_rate": 0.003}})
+    write_params(attempt.folder, {stage: {"learning_rate": 0.0123}})
     changed = run_stage_process(attempt.folder, stage)
     assert changed.status == 0, changed.said
     assert "resuming" not in changed.said
