@@ -32,8 +32,8 @@ repro: $(STAMP)  ## run the whole pipeline (cached) and print the table of resul
 	dvc repro
 	@cat reports/results.md
 
-test: $(STAMP)  ## run all tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## run all tests, a process for each core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -49,6 +49,16 @@ class Execution:
         return hashlib.sha256(f"{platform.node()}:{self.root}".encode()).hexdigest()[:12]
 
     @property
+    def tag(self) -> str:
+        """The tag of the runs that show this experiment's state."""
+        return f"dvc.exp.{self.name}"
+
+    @property
+    def live_key(self) -> str:
+        """Tells the live run of this execution from those of others, and of other folders."""
+        return f"{self.name}@{self.project_key}"
+
+    @property
     def executed_file(self) -> Path:
         return self.root / ".genrec" / "executed" / f"{self.name}.jsonl"
 

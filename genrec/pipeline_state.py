@@ -18,6 +18,7 @@ from typing import Any
 from genrec.errors import UserError
 from genrec.execution import Execution
 from genrec.params import PARAMS_FILE, Params, flatten, read_yaml
+from genrec.run_store import report_files
 
 LOCK_FILE = Path("dvc.lock")
 PIPELINE_FILE = Path("dvc.yaml")
@@ -71,7 +72,9 @@ class State:
         content = {
             "params": _related(self.params),
             "outs": {path: digest for outs in self.outs.values() for path, digest in outs.items()},
-            "reports": {str(file.relative_to(self.folder)): _sha256(file.read_bytes()) for file in self._report_files},
+            "reports": {
+                str(file.relative_to(self.folder)): _sha256(file.read_bytes()) for file in report_files(self.folder)
+            },
         }
         return _sha256(json.dumps(content, sort_keys=True).encode())
 
@@ -87,12 +90,6 @@ class State:
             stage: {out["path"]: out.get(out.get("hash", "md5"), "") for out in entry.get("outs", [])}
             for stage, entry in self.stages.items()
         }
-
-    @property
-    def _report_files(self) -> list[Path]:
-        reports = self.folder / REPORTS
-        patterns = ("*/metrics.json", "*/history.csv", "results.md", "results.json")
-        return sorted(file for pattern in patterns for file in reports.glob(pattern))
 
     @cached_property
     def curves(self) -> Points:
@@ -156,12 +153,8 @@ def origin_tags(folder: Path, execution: Execution) -> dict[str, str]:
         tags.update({"git.commit": commit, "mlflow.source.git.commit": commit, "git.dirty": dirty})
     if execution.experiment is not None:
         tags["dvc.exp_name"] = execution.experiment
-        tags[experiment_tag(execution)] = tags["dvc.baseline_rev"] = execution.baseline or ""
+        tags[execution.tag] = tags["dvc.baseline_rev"] = execution.baseline or ""
     return tags
-
-
-def experiment_tag(execution: Execution) -> str:
-    return f"dvc.exp.{execution.name}"
 
 
 def _way_back(folder: Path, execution: Execution, run_id: str) -> str:

@@ -3,31 +3,29 @@
 `publish` builds the run from a `State`, that is from files alone. The state's fingerprint names the run: publishing
 again finds it, completes it if it was left half filled, and never makes a second one.
 
-mlflow takes more than a second to import, so functions import it when they need it, and a state that the local
-database holds already is recognised through sqlite3 alone.
+mlflow takes more than a second to import, so functions import it when they need it; run_store.py recognises without it
+a state that the local database holds already.
 """
 
 import json
 import logging
 import math
 import os
-import re
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from genrec.errors import UserError
 from genrec.execution import Execution
 from genrec.params import Params, flatten, read_params
-from genrec.pipeline_state import PREPARED, State, experiment_tag, origin_tags, params_digest
+from genrec.pipeline_state import PREPARED, State, origin_tags, params_digest
+from genrec.run_store import FILES, LIVE, Publication, Store, digest_of_files, is_off_by_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,23 +33,12 @@ if TYPE_CHECKING:
 
 FINGERPRINT = "genrec.fingerprint"
 PARAMS_DIGEST = "genrec.params"
-LIVE = "genrec.live"
 LIVE_PROCESS = "genrec.live_process"
 
 MLFLOW_MAX_BATCH = {"tags": 100, "params": 100, "metrics": 1000}
 # History files keep six significant digits.
 SAME_VALUE = 1e-5
 ATTEMPTS_ON_A_LOCKED_DATABASE = 5
-
-
-@dataclass(frozen=True)
-class Publication:
-    """What became of a state: the run that shows it, and whether it was created, completed or already published."""
-
-    run_name: str
-    run_id: str
-    outcome: str
-    uri: str
 
 
 def publish() -> Publication | None:
@@ -69,7 +56,7 @@ def publish() -> Publication | None:
     if not _is_off(params):
         state = State.read(Path.cwd(), params)
         store = Store.find(execution.root)
-        publication = _published_before(state, store, execution) or _publish_with_retries(state, store, execution)
+        publication = _publish_with_retries(state, store, execution)
     execution.forget_executed()
     return publication
 
@@ -123,99 +110,7 @@ def finished_runs() -> list[FinishedRun]:
 
 
 def _is_off(params: Params) -> bool:
-    return not params.track.enabled or os.environ.get("GENREC_TRACKING", "").lower() == "off"
-
-
-@dataclass(frozen=True)
-class Store:
-    """Where runs are kept.
-
-    Attributes:
-        uri: MLflow's tracking URI, absolute.
-        database: the file behind a sqlite URI.
-        artifacts: where a new experiment keeps its artifacts; None leaves that to the server.
-    """
-
-    uri: str
-    database: Path | None
-    artifacts: str | None
-
-    @classmethod
-    def find(cls, root: Path) -> "Store":
-        """`MLFLOW_TRACKING_URI`, or mlflow.db and mlartifacts/ in the project.
-
-        A relative sqlite path starts at the project too: in the queue's temporary folders it would vanish with them.
-        """
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-        scheme = urlsplit(uri).scheme.partition("+")[0]
-        if scheme == "sqlite":
-            path, _, options = uri.partition(":///")[2].partition("?")
-            database = root.absolute() / path
-            artifacts = (database.parent / "mlartifacts").as_uri()
-            return cls(f"sqlite:///{database}{'?' * bool(options)}{options}", database, artifacts)
-        if scheme in ("http", "https", "databricks") or uri == "databricks":
-            return cls(uri, None, None)
-        if scheme in ("postgresql", "mysql", "mssql"):
-            return cls(uri, None, (root.absolute() / "mlartifacts").as_uri())
-        raise UserError(
-            "MLFLOW_TRACKING_URI must be a server or a database such as sqlite:///mlflow.db, got "
-            f"{_without_credentials(uri)!r}"
-        )
-
-    @property
-    def shown(self) -> str:
-        """The URI without credentials, which may stand before the host and in the options."""
-        return self.uri.partition("?")[0] if self.database else _without_credentials(self.uri.partition("?")[0])
-
-    def check(self) -> None:
-        """Make the database's folder, and fail at once where MLflow would try to open the file for minutes.
-
-        Raises:
-            OSError: the folder can not be written, or the file is something else.
-        """
-        if self.database is None:
-            return
-        self.database.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(self.database.parent, os.W_OK):
-            raise PermissionError(f"folder {self.database.parent} is read-only")
-        if self.database.exists():
-            with self.database.open("rb") as file:
-                if file.read(6) not in (b"", b"SQLite"):
-                    raise OSError("the file is not a database")
-
-    def failure(self, trouble: Exception) -> UserError:
-        line = next(iter(str(trouble).splitlines()), type(trouble).__name__)
-        # of requests' nested errors the innermost says it all
-        reason = _without_credentials(line.rpartition("(Caused by ")[2].removesuffix("))"))
-        return UserError(f"MLflow at {self.shown} failed: {reason} (no result is lost: `dvc repro` will publish it)")
-
-
-def _published_before(state: State, store: Store, execution: Execution) -> Publication | None:
-    """The finished run of this state, if there is nothing to add to it; asks sqlite without importing mlflow.
-
-    There is if it lacks the experiment's name, or if a live run of this execution waits for its end.
-    """
-    if store.database is None or not store.database.is_file():
-        return None
-    tag = None if execution.experiment is None else experiment_tag(execution)
-    query = """SELECT name, run_uuid FROM runs
-        WHERE status = 'FINISHED' AND lifecycle_stage = 'active'
-        AND experiment_id IN (SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active')
-        AND run_uuid IN (SELECT run_uuid FROM tags WHERE key = ? AND value = ?)
-        AND (? IS NULL OR run_uuid IN (SELECT run_uuid FROM tags WHERE key = ?))
-        AND NOT EXISTS (SELECT 1 FROM tags JOIN runs USING (run_uuid)
-            WHERE key = ? AND value = ? AND lifecycle_stage = 'active')
-        ORDER BY start_time LIMIT 1"""
-    values = (state.params["track.experiment"], FINGERPRINT, state.fingerprint, tag, tag, LIVE, _live_key(execution))
-    try:
-        with closing(sqlite3.connect(f"{store.database.as_uri()}?mode=ro", uri=True)) as connection:
-            found = connection.execute(query, values).fetchone()
-    except sqlite3.DatabaseError:
-        return None  # no tables yet, locked, or broken: MLflow's way can make them, wait, or say so
-    if found is None:
-        return None
-    name, run_id = found
-    return Publication(name, run_id, "already published", store.shown)
+    return not params.track.enabled or is_off_by_environment()
 
 
 def _locked_project(root: Path) -> Any:
@@ -279,14 +174,15 @@ def _publish_with_retries(state: State, store: Store, execution: Execution) -> P
 def _publish(state: State, store: Store, execution: Execution) -> Publication:
     client, experiment_id = _open_store(store, state.params["track.experiment"])
     known = _runs_tagged(client, experiment_id, FINGERPRINT, state.fingerprint)
-    live = _runs_tagged(client, experiment_id, LIVE, _live_key(execution))
+    live = _runs_tagged(client, experiment_id, LIVE, execution.live_key)
     finished = [run for run in known if run.info.status == "FINISHED"]
     adoptable = known or [run for run in live if _can_be_completed(client, run, state)]
     if finished:
         run, outcome = finished[0], "already published"
         name = run.info.run_name
         if execution.experiment is not None:
-            client.set_tag(run.info.run_id, experiment_tag(execution), execution.baseline or "")
+            client.set_tag(run.info.run_id, execution.tag, execution.baseline or "")
+        client.set_tag(run.info.run_id, FILES, digest_of_files(state.folder))
     else:
         if adoptable:
             run, outcome = adoptable[0], "completed"
@@ -334,7 +230,11 @@ def _fill(client: "MlflowClient", run: "Run", state: State, execution: Execution
     _log(
         client,
         run_id,
-        tags={**origin_tags(state.folder, execution), **state.tags(execution, run_id)},
+        tags={
+            FILES: digest_of_files(state.folder),
+            **origin_tags(state.folder, execution),
+            **state.tags(execution, run_id),
+        },  # fmt: skip
         params={name: value for name, value in state.params.items() if name not in run.data.params},
         points={key: value for key, value in state.points(execution).items() if key not in there},
         start=run.info.start_time,
@@ -428,14 +328,14 @@ def _open_live_run(params: Params, store: Store, execution: Execution) -> tuple[
         client, experiment_id = _open_store(store, params.track.experiment)
         digest = params_digest(flat)
         mine = None
-        for run in _runs_tagged(client, experiment_id, LIVE, _live_key(execution)):
+        for run in _runs_tagged(client, experiment_id, LIVE, execution.live_key):
             if run.data.tags.get(PARAMS_DIGEST) == digest:
                 mine = run
                 client.update_run(run.info.run_id, status="RUNNING")
             else:
                 _discard(client, run, digest)
         if mine is None:
-            tags = {LIVE: _live_key(execution), PARAMS_DIGEST: digest, **origin_tags(Path.cwd(), execution)}
+            tags = {LIVE: execution.live_key, PARAMS_DIGEST: digest, **origin_tags(Path.cwd(), execution)}
             mine = client.create_run(experiment_id, tags=tags, run_name=execution.experiment or "live")
             _log(client, mine.info.run_id, params=flat)
         # DVC, or a shell that lives as long as the stage
@@ -492,13 +392,3 @@ def _is_alive(process: int) -> bool:
 
 def _live_key(execution: Execution) -> str:
     return f"{execution.name}@{execution.project_key}"
-
-
-def _without_credentials(text: str) -> str:
-    """A text without the user and the password of the addresses in it.
-
-    Example:
-        >>> _without_credentials("API request to http://ann:secret@host:5000/api failed")
-        'API request to http://host:5000/api failed'
-    """
-    return re.sub(r"://[^/\s]*@", "://", text)

@@ -1,11 +1,18 @@
 """Publish this state of the pipeline as one complete MLflow run: parameters, figures, curves, reports."""
 
+from pathlib import Path
+
 from genrec.command import run_stage
-from genrec.tracking import publish
+from genrec.execution import Execution
+from genrec.run_store import found_publication
 
 
 def main() -> None:
-    publication = publish()
+    publication = found_publication(Path.cwd(), Execution.current())
+    if publication is None:
+        from genrec.tracking import publish  # a second of imports, needed only when there is something to publish
+
+        publication = publish()
     if publication is None:
         print("tracking is off: no run published")
         return

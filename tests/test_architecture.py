@@ -20,13 +20,22 @@ PROJECT = Path(__file__).parents[1]
 SECTIONS = list(get_type_hints(params.Params))
 
 # They watch a stage and can not change its outputs, so no stage but `track` depends on them.
-OBSERVERS = {"genrec/execution.py", "genrec/pipeline_state.py", "genrec/tracking.py"}
+OBSERVERS = {"genrec/execution.py", "genrec/pipeline_state.py", "genrec/run_store.py", "genrec/tracking.py"}
 
 # A room may import those behind it.
 ROOMS = ("stages", "trainers", "evaluation", "data", "models", "modules")
 # Single files: these are everyone's, those belong to the stages and to each other.
 LEAVES_OF_ALL = {"errors", "files", "code_table"}
-LEAVES_OF_STAGES = {"params", "command", "comparison", "execution", "pipeline_state", "tracking", "scratch"}
+LEAVES_OF_STAGES = {
+    "params",
+    "command",
+    "comparison",
+    "execution",
+    "pipeline_state",
+    "run_store",
+    "tracking",
+    "scratch",
+}
 # The sections that describe a data set are handed to its reader as they are.
 TAKES_SECTIONS = {"genrec/data/fetching.py"}
 

@@ -12,7 +12,7 @@ from faults.stages_in_processes import PROJECT
 from genrec.data.fetching import fetch_movielens
 from genrec.errors import UserError
 from genrec.params import flatten, read_params, read_yaml
-from genrec.tracking import Store, _without_credentials
+from genrec.run_store import Store, without_credentials
 
 CODE = {
     file.relative_to(PROJECT).as_posix(): ast.parse(file.read_text(encoding="utf-8"))
@@ -136,7 +136,7 @@ class TestSecrets:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ann:secret@host/x")
         assert "secret" not in Store.find(Path("/p")).shown
         assert "secret" not in str(Store.find(Path("/p")).failure(OSError("https://ann:secret@host/x is down")))
-        assert "secret" not in _without_credentials("GET http://ann:secret@host and ftp://bob:secret@host")
+        assert "secret" not in without_credentials("GET http://ann:secret@host and ftp://bob:secret@host")
 
     def test_the_server_listens_to_this_machine_alone(self) -> None:
         commands = [line for line in (PROJECT / "Makefile").read_text().splitlines() if "mlflow ui" in line]
