@@ -71,6 +71,10 @@ class Tiger(pl.LightningModule):
             raise ValueError(
                 f"vocab_size must be 1 + code_length * code_num, got vocab_size={vocab_size}, code_length={code_length}"
             )
+        if max_seq_length < code_length:
+            raise ValueError(
+                f"max_seq_length must be at least one item's code_length, got {max_seq_length} and {code_length}"
+            )
         self.vocab_size = vocab_size
         self.code_length = code_length
         self.max_history = max_seq_length // code_length
