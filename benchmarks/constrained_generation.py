@@ -30,7 +30,7 @@ def ours(n_beams: int, n_items: int = N_ITEMS) -> Turn:
     batch = test_histories(OUR_USERS)
 
     def turn() -> float:
-        model.generate(batch, n_beams)
+        model.generator.generate(batch, n_beams)
         return len(batch)
 
     return turn

@@ -30,7 +30,8 @@ def main() -> None:
         progress_bar=read_section(Runtime).progress_bar,
     )
     model = load_model(ETEGRec, MODEL, n_items=evaluator.histories.n_items)
-    write_evaluations({"etegrec": evaluator.of_generator(model, config.n_beams)}, METRICS, INTERVALS)
+    evaluation = evaluator.of_generator(model.generator, model.max_history, config.n_beams)
+    write_evaluations({"etegrec": evaluation}, METRICS, INTERVALS)
 
 
 if __name__ == "__main__":

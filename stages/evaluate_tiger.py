@@ -30,7 +30,8 @@ def main() -> None:
         progress_bar=read_section(Runtime).progress_bar,
     )
     model = load_model(Tiger, MODEL, n_items=evaluator.histories.n_items)
-    write_evaluations({"tiger": evaluator.of_generator(model, config.n_beams)}, METRICS, INTERVALS)
+    evaluation = evaluator.of_generator(model.generator, model.max_history, config.n_beams)
+    write_evaluations({"tiger": evaluation}, METRICS, INTERVALS)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ def main() -> None:
     tiger, etegrec = load_model(Tiger, TIGER), load_model(ETEGRec, ETEGREC)
     two_tower = load_model(HistoryTowers, TWO_TOWER)
     searches = {
-        "tiger": (search_by_generation(tiger, n), tiger.max_history),
-        "etegrec": (search_by_generation(etegrec, n), etegrec.max_history),
+        "tiger": (search_by_generation(tiger.generator, n), tiger.max_history),
+        "etegrec": (search_by_generation(etegrec.generator, n), etegrec.max_history),
         "two_tower": (search_by_scores(two_tower.scores, n), two_tower.max_history),
     }
     with replaced(CANDIDATES) as folder:

@@ -88,7 +88,28 @@ SIGNATURES_TRAINERS = {
     "genrec.trainers.rqvae.RQVAETrainer.train_model": "self",
     "genrec.trainers.rqvae.RQVAETrainer.evaluate_reconstruction": "self, test_dataloader",
     "genrec.trainers.rqvae.RQVAETrainer.generate_semantic_ids": "self, dataloader",
+    "genrec.trainers.tiger.TIGERTrainer": "model, config, dataset, logger=None",
+    "genrec.trainers.tiger.TIGERTrainer._create_collate_fn": "self",
+    "genrec.trainers.tiger.TIGERTrainer.create_dataloaders": "self",
+    "genrec.trainers.tiger.TIGERTrainer.train_model": "self",
+    "genrec.trainers.tiger.TIGERTrainer.evaluate_generation": "self, test_dataloader, k_values=(5, 10, 20)",
+    "genrec.trainers.tiger.TIGERTrainer._compute_recall_at_k": "self, predictions, targets, k",
+    "genrec.trainers.tiger.TIGERTrainer._compute_ndcg_at_k": "self, predictions, targets, k",
     "genrec.trainers.etegrec.ETEGRecTrainer": "model, config, logger=None",
+}
+SIGNATURES_TIGER = {
+    "genrec.models.tiger.Tiger": (
+        "vocab_size, embedding_dim=512, num_heads=8, num_layers=6, attn_dim=2048, dropout=0.1, max_seq_length=1024,"
+        " learning_rate=0.0001, *, code_length=4, n_items=0, head_dim=None, causal=False, weight_decay=0.0,"
+        " warmup_steps=0, schedule='constant', n_beams=20"
+    ),
+    "genrec.models.tiger.Tiger.forward": "self, input_ids, attention_mask=None",
+    "genrec.models.tiger.Tiger.generate": (
+        "self, input_ids, max_length=50, temperature=1.0, top_k=None, top_p=None, *, n_beams=None, random=None"
+    ),
+    "genrec.models.tiger.Tiger.training_step": "self, batch, batch_idx",
+    "genrec.models.tiger.Tiger.validation_step": "self, batch, batch_idx",
+    "genrec.models.tiger.Tiger.test_step": "self, batch, batch_idx",
 }
 SIGNATURES_DATA = {
     "genrec.data.p5_amazon.P5AmazonItemDataset": (
@@ -153,9 +174,26 @@ RETURNS_MODULES: dict[str, tuple[Callable[[], Any], Any]] = {
     "initialize_weights": (lambda: modules.ModelUtils.initialize_weights(nn.Linear(2, 3)), type(None)),
 }  # fmt: skip
 
-SIGNATURES = {**SIGNATURES_DATA, **SIGNATURES_MODULES, **SIGNATURES_RQVAE, **SIGNATURES_TRAINERS}
+
+def tiger() -> Any:
+    """Three items of two codes each."""
+    from genrec.models.tiger import Tiger
+
+    model = Tiger(9, embedding_dim=8, num_heads=2, num_layers=1, attn_dim=8, code_length=2, n_items=3).eval()
+    model.set_code_table(torch.tensor([[-1, -1], [0, 1], [0, 2], [3, 0]]))
+    return model
+
+
+TOKENS = torch.tensor([[1, 6, 4, 5], [1, 7, 0, 0]])
+RETURNS_TIGER: dict[str, tuple[Callable[[], Any], Any]] = {
+    "Tiger": (lambda: tiger()(TOKENS, (TOKENS != 0).float()), (2, 4, 9)),
+    "generate": (lambda: tiger().generate(TOKENS, max_length=50, temperature=1.0, top_k=50, top_p=0.9, n_beams=2),
+                 [(2, 2), (2, 2)]),
+}  # fmt: skip
+
+SIGNATURES = {**SIGNATURES_DATA, **SIGNATURES_MODULES, **SIGNATURES_RQVAE, **SIGNATURES_TIGER, **SIGNATURES_TRAINERS}
 ATTRIBUTES = {**ATTRIBUTES_MODULES}
-RETURNS = {**RETURNS_MODULES}
+RETURNS = {**RETURNS_MODULES, **RETURNS_TIGER}
 FACADES = [genrec.data, genrec.modules, genrec.trainers]
 
 

@@ -99,7 +99,7 @@ def test_a_config_looks_for_gpus_when_it_is_made_and_not_when_it_is_imported(mon
 def test_the_classes_are_of_the_kinds_that_the_documents_name():
     assert issubclass(RqVae, LightningModule)
     assert all(issubclass(kind, nn.Module) for kind in (rqvae.VectorQuantizer, rqvae.Encoder, rqvae.Decoder))
-    for name in ("RQVAETrainer", "ETEGRecTrainer"):
+    for name in ("RQVAETrainer", "TIGERTrainer", "ETEGRecTrainer"):
         assert issubclass(getattr(genrec.trainers, name), genrec.trainers.BaseTrainer)
 
 

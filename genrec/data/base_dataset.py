@@ -176,7 +176,7 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
     positions share a token and 0 is padding alone. Without one, an item is one token, its item_id.
 
     Attributes:
-        code_table: int32 (n_items + 1, code_length), row 0 = -1; None without an RqVae.
+        code_table: int32 (n_items + 1, code_length), row 0 = -1; without an RqVae an item's one code is item_id - 1.
         item_tokens: int64 (n_items + 1, code_length), the tokens of each item_id, row 0 = 0.
         vocab_size: one more than the largest token that there can be.
 
@@ -188,16 +188,25 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         self, base_dataset: BaseRecommenderDataset, split: str = "train", semantic_encoder: "RqVae | None" = None
     ) -> None:
         self.base_dataset = base_dataset
-        self.code_table: Tensor | None = None
-        self.item_tokens = torch.arange(base_dataset.n_items + 1)[:, None]
-        self.vocab_size = base_dataset.n_items + 1
-        if semantic_encoder is not None:
+        if semantic_encoder is None:
+            code_num = base_dataset.n_items
+            self.code_table = torch.arange(-1, code_num, dtype=torch.int32)[:, None]
+        else:
             code_num = int(semantic_encoder.hparams["num_embeddings"])
             self.code_table = build_code_table(_semantic_codes(base_dataset, semantic_encoder), code_num)
-            self.item_tokens = to_tokens(self.code_table, code_num)
-            self.vocab_size = 1 + self.code_table.shape[1] * code_num
+        self.item_tokens = to_tokens(self.code_table, code_num)
+        self.vocab_size = 1 + self.code_length * code_num
         self.split = split
         self.examples = _windows(base_dataset, split)
+
+    @property
+    def n_items(self) -> int:
+        return self.base_dataset.n_items
+
+    @property
+    def code_length(self) -> int:
+        """How many tokens an item has."""
+        return self.code_table.shape[1]
 
     def for_split(self, split: str) -> Self:
         """The same data set with the windows of another split; nothing is encoded again."""

@@ -141,4 +141,6 @@ def _load_rqvae(path: str | None) -> "RqVae | None":
     from genrec.models.rqvae import RqVae
 
     place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"{place} not found; train an RqVae there, as `python -m genrec.trainers.rqvae` does")
     return load_folder(RqVae, place) if place.is_dir() else load_model(RqVae, place)

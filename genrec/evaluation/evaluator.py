@@ -18,9 +18,7 @@ EVALUATED_SPLITS: tuple[Split, ...] = ("validation", "test")
 
 
 class Generator(Protocol):
-    """A model that generates items: Tiger, ETEGRec."""
-
-    max_history: int
+    """What generates items: the `generator` of Tiger and ETEGRec."""
 
     def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> GeneratedItems: ...
 
@@ -62,22 +60,22 @@ class Evaluator:
             )
         )
 
-    def of_generator(self, model: Generator, n_beams: int) -> Evaluation:
+    def of_generator(self, generator: Generator, max_history: int, n_beams: int) -> Evaluation:
         """Evaluate a model that generates items by its constrained search; count the beams that another would waste."""
         evaluation = self._measure(
             lambda split: rank_by_generation(
-                lambda history: model.generate(history, n_beams),
+                lambda history: generator.generate(history, n_beams),
                 self.histories,
                 split,
-                model.max_history,
+                max_history,
                 max(self.ks),
                 self.batch_size,
                 self.progress_bar,
             )  # fmt: skip
         )
         share = share_of_invalid_beams(
-            lambda history: model.generate(history, n_beams, constrained=False),
-            self.histories, "test", model.max_history, self.batch_size, self.progress_bar,
+            lambda history: generator.generate(history, n_beams, constrained=False),
+            self.histories, "test", max_history, self.batch_size, self.progress_bar,
         )  # fmt: skip
         return Evaluation(evaluation.figures, {"invalid_beams_share": share})
 

@@ -37,14 +37,14 @@ def retrieve(search: Retrieve, histories: Histories, split: Split, max_history: 
 
 
 class Generator(Protocol):
-    """A model that generates items: Tiger, ETEGRec."""
+    """What generates items: the `generator` of Tiger and ETEGRec."""
 
     def generate(self, history: Tensor, n_beams: int) -> GeneratedItems: ...
 
 
-def search_by_generation(model: Generator, n: int) -> Retrieve:
+def search_by_generation(generator: Generator, n: int) -> Retrieve:
     """The items of a constrained search with n beams."""
-    return lambda history: model.generate(history, n)
+    return lambda history: generator.generate(history, n)
 
 
 def search_by_scores(score: Score, n: int) -> Retrieve:

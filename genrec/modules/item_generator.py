@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.code_table import to_tokens
-from genrec.modules.beam_search import beam_search
+from genrec.modules.beam_search import Shape, beam_search
 from genrec.modules.generator import BeamDecoder, SemanticIdGenerator
 from genrec.modules.prefix_tree import FullTree, PrefixTree, build_prefix_tree
 
@@ -15,7 +15,7 @@ BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a la
 
 
 class GeneratedItems(NamedTuple):
-    """What the search found for each user, best first.
+    """What the search found for each user, best first, or what was sampled, in the order in which it was drawn.
 
     Attributes:
         items: (batch, n_beams) int64 item_ids; 0 where a beam is no item.
@@ -74,24 +74,37 @@ class ItemGenerator(nn.Module):
         return F.cross_entropy(logits[known].flatten(0, 1), codes.flatten())
 
     @torch.no_grad()
-    def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> GeneratedItems:
+    def generate(
+        self,
+        history: Tensor,
+        n_beams: int,
+        constrained: bool = True,
+        shape: Shape | None = None,
+        random: torch.Generator | None = None,
+    ) -> GeneratedItems:
         """The items that a beam search finds; without the constraint some beams are no item.
 
         Args:
             history: (batch, length) int64 item_ids, padded with 0 on the right.
+            shape, random: as in `beam_search`, to search in another distribution and to sample from it.
         """
         n_users = max(BEAM_ROWS // n_beams, 1) if history.device.type == "cpu" else len(history)
-        found = [self._generate(_without_padding(part), n_beams, constrained) for part in history.split(n_users)]
+        found = [
+            self._generate(_without_padding(part), n_beams, constrained, shape, random)
+            for part in history.split(n_users)
+        ]
         return GeneratedItems(torch.cat([part.items for part in found]), torch.cat([part.log_probs for part in found]))
 
-    def _generate(self, history: Tensor, n_beams: int, constrained: bool) -> GeneratedItems:
+    def _generate(
+        self, history: Tensor, n_beams: int, constrained: bool, shape: Shape | None, random: torch.Generator | None
+    ) -> GeneratedItems:
         tree = self.prefix_tree
         decoder = BeamDecoder(self.network, self.tokens[history])
         if constrained:
-            beams = beam_search(decoder, tree, n_beams)
+            beams = beam_search(decoder, tree, n_beams, shape, random)
             items = tree.items[beams.nodes].masked_fill(beams.log_probs == -torch.inf, 0)
         else:
-            beams = beam_search(decoder, FullTree(self.network.code_num, tree.depth), n_beams)
+            beams = beam_search(decoder, FullTree(self.network.code_num, tree.depth), n_beams, shape, random)
             items = tree.find(beams.codes)
         return GeneratedItems(items, beams.log_probs)
 

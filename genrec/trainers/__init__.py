@@ -12,6 +12,7 @@ _HOMES = {
     "MatchTrainer": "match",
     "RQVAETrainer": "rqvae",
     "RQVAETrainingConfig": "rqvae",
+    "TIGERTrainer": "tiger",
     "TIGERTrainingConfig": "tiger",
     "TrainingConfig": "config",
 }

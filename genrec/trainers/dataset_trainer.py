@@ -130,7 +130,9 @@ class DatasetTrainer(BaseTrainer):
     def _log_results(self, figures: dict[str, float]) -> None:
         assert self.trainer is not None
         # with the epoch, as Lightning itself logs, for loggers that keep rows by epoch
-        row = {f"test_{name}": value for name, value in figures.items()} | {"epoch": self.trainer.current_epoch}
+        # and without the @ of `recall@5`, which MLflow refuses
+        measured = {f"test_{name.replace('@', '_at_')}": value for name, value in figures.items()}
+        row = measured | {"epoch": self.trainer.current_epoch}
         self.logger.log_metrics(row, step=self.trainer.global_step)
         self.logger.finalize("success")  # TensorBoard's keeps them in memory until then
 

@@ -1,7 +1,5 @@
 """Train an RQ-VAE on a data set of item features: `python -m genrec.trainers.rqvae --help`."""
 
-import argparse
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +12,7 @@ from genrec.data.dataset_factory import DatasetFactory
 from genrec.models.rqvae import RqVae, batch_inference, evaluate_quantization, evaluate_reconstruction
 from genrec.trainers.config import TrainingConfig
 from genrec.trainers.dataset_trainer import DatasetTrainer
+from genrec.trainers.script import report, training_parser
 
 
 @dataclass
@@ -79,17 +78,7 @@ class RQVAETrainer(DatasetTrainer):
 def main() -> None:
     """Train on a data set of `DatasetFactory` and save the model."""
     defaults = RQVAETrainingConfig()
-    parser = argparse.ArgumentParser(
-        description="Train an RQ-VAE on the item features of a data set.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--dataset", default=defaults.dataset_name, help="the data set's name in DatasetFactory")
-    parser.add_argument("--split", default=defaults.dataset_split, help="its part, such as a category")
-    parser.add_argument("--root", default="dataset", help="the folder of its files")
-    parser.add_argument("--batch_size", type=int, default=defaults.batch_size, help="items a step")
-    parser.add_argument("--max_epochs", type=int, default=defaults.max_epochs, help="epochs at most")
-    parser.add_argument("--learning_rate", type=float, default=defaults.learning_rate, help="Adam's step size")
-    parser.add_argument("--checkpoint_dir", default=defaults.checkpoint_dir, help="the folder to write models to")
+    parser = training_parser("Train an RQ-VAE on the item features of a data set.", defaults)
     parser.add_argument("--num_levels", type=int, default=defaults.num_levels, help="codes of a semantic ID")
     arguments = parser.parse_args()
     try:
@@ -120,8 +109,7 @@ def main() -> None:
     )
     trainer = RQVAETrainer(model, config, dataset)
     trainer.train_model()
-    figures = "  ".join(f"{name} {value:.4g}" for name, value in sorted(trainer.results.items()))
-    sys.stdout.write(f"{figures}\nmodel saved to {trainer.file}\n")
+    report(trainer)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,6 @@ def next_number(history):
 class NextNumber:
     """Generates the successors of the last item; of the unconstrained beams every second is no item."""
 
-    max_history = 3
-
     def generate(self, history, n_beams, constrained=True):
         items = (history.max(1, keepdim=True).values + torch.arange(n_beams)) % 8 + 1
         if not constrained:
@@ -43,16 +41,16 @@ def test_a_model_that_knows_the_rule_is_always_right(evaluator):
 
 def test_generated_items_are_measured_like_scored_ones(evaluator):
     scored = evaluator.of_scores(next_number, max_history=3)
-    generated = evaluator.of_generator(NextNumber(), n_beams=4)
+    generated = evaluator.of_generator(NextNumber(), max_history=3, n_beams=4)
     assert generated.figures == scored.figures
 
 
 def test_beams_that_are_no_item_are_counted(evaluator):
-    assert evaluator.of_generator(NextNumber(), n_beams=4).extra == {"invalid_beams_share": 0.5}
+    assert evaluator.of_generator(NextNumber(), max_history=3, n_beams=4).extra == {"invalid_beams_share": 0.5}
 
 
 def test_values_and_intervals_go_to_a_file_each(evaluator, tmp_path):
-    write_evaluations({"m": evaluator.of_generator(NextNumber(), 4)}, tmp_path / "a/v.json", tmp_path / "a/i.json")
+    write_evaluations({"m": evaluator.of_generator(NextNumber(), 3, 4)}, tmp_path / "a/v.json", tmp_path / "a/i.json")
     values, intervals = (json.loads((tmp_path / f"a/{name}.json").read_text()) for name in "vi")
     assert values["m"]["test"]["kept"]["recall_at_1"] == 1
     assert values["m"]["invalid_beams_share"] == 0.5

@@ -8,6 +8,7 @@ import torch
 from genrec.code_table import build_code_table
 from genrec.modules.beam_search import beam_search
 from genrec.modules.prefix_tree import FullTree, build_prefix_tree
+from genrec.modules.sampling import shaped
 
 CODE_NUM, DEPTH = 4, 3
 
@@ -128,3 +129,98 @@ def test_unconstrained_nodes_are_the_codes_read_as_digits():
 def test_the_search_repeats_itself(table):
     first, second = (beam_search(TableDecoder(3), build_prefix_tree(table), n_beams=5) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+class Repeated(TableDecoder):
+    """The same user many times: each row of the batch is one more draw."""
+
+    def __init__(self, batch):
+        super().__init__(1)
+        self.tables = [table.expand(batch, -1, -1) for table in self.tables]
+
+
+N_DRAWS = 40_000
+
+
+def probabilities(tree, leaves):
+    """P(leaf) of `Repeated`, renormalised at each step over the codes that lead on, by plain multiplication."""
+    decoder, found = TableDecoder(1), []
+    for leaf in leaves:
+        probability = 1.0
+        for depth in range(DEPTH):
+            prefix = [int(code) for code in leaf[:depth]]
+            following = {other[depth] for other in leaves if list(other[:depth]) == prefix}
+            weights = {code: decoder.log_prob(0, [*prefix, code]) - decoder.log_prob(0, prefix) for code in following}
+            probability *= torch.tensor(weights[leaf[depth]]).exp() / torch.tensor([*weights.values()]).exp().sum()
+        found.append(float(probability))
+    return torch.tensor(found)
+
+
+def drawn(tree, n_beams, seed=0, batch=N_DRAWS):
+    return beam_search(Repeated(batch), tree, n_beams, shaped, torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def few():
+    """6 items under 4 prefixes, and their probabilities in the order of the tree's leaves."""
+    table = torch.tensor([[-1] * 3, [0, 1, 0], [0, 1, 2], [0, 3, 1], [2, 0, 0], [2, 0, 3], [3, 3, 3]])
+    tree = build_prefix_tree(table)
+    return tree, probabilities(tree, [tuple(row) for row in table[tree.items].tolist()])
+
+
+def test_a_single_draw_falls_on_each_leaf_as_often_as_it_is_likely(few):
+    tree, expected = few
+    share = drawn(tree, 1).nodes[:, 0].bincount(minlength=6) / N_DRAWS
+    # four standard errors
+    assert ((share - expected).abs() < 4 * (expected * (1 - expected) / N_DRAWS).sqrt()).all()
+
+
+def test_two_draws_are_without_replacement(few):
+    tree, p = few
+    nodes = drawn(tree, 2).nodes
+    share = torch.zeros(6, 6).index_put((nodes[:, 0], nodes[:, 1]), torch.ones(()), accumulate=True) / N_DRAWS
+    expected = p[:, None] * p / (1 - p[:, None])
+    expected.fill_diagonal_(0)
+    assert share.diagonal().sum() == 0
+    assert ((share - expected).abs() <= 4 * (expected * (1 - expected) / N_DRAWS).sqrt()).all()
+
+
+def test_a_draw_tells_how_likely_its_leaf_is(few):
+    tree, p = few
+    beams = drawn(tree, 3, batch=20)
+    torch.testing.assert_close(beams.log_probs.exp(), p[beams.nodes].double(), rtol=1e-4, atol=0)
+
+
+def test_as_many_draws_as_leaves_draw_each_once(few):
+    tree, _ = few
+    beams = drawn(tree, 9, batch=50)
+    assert (beams.nodes[:, :6].sort().values == torch.arange(6)).all()
+    assert (beams.log_probs[:, 6:] == -torch.inf).all()
+    assert len(beams.nodes[:, :6].unique(dim=0)) > 1
+
+
+def test_draws_repeat_with_their_seed_alone(few):
+    first, again, other = (drawn(few[0], 2, seed, batch=50).nodes for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_leaves_that_the_shape_cuts_are_never_drawn(few):
+    tree, p = few
+    beams = beam_search(
+        Repeated(200), tree, 6, lambda step: shaped(step, top_k=1), torch.Generator().manual_seed(0)
+    )  # fmt: skip
+    assert len(beams.nodes[:, 0].unique()) == 1
+    assert (beams.log_probs[:, 0] == 0).all()
+    assert (beams.log_probs[:, 1:] == -torch.inf).all()
+
+
+def test_a_shaped_search_sorts_by_the_shaped_distribution(few):
+    tree, p = few
+    beams = beam_search(Repeated(1), tree, 6, shaped)
+    torch.testing.assert_close(beams.log_probs[0].exp(), p.sort(descending=True).values.double(), rtol=1e-4, atol=0)
+
+
+def test_draws_need_no_constraint():
+    beams = beam_search(Repeated(100), FullTree(CODE_NUM, DEPTH), 64, shaped, torch.Generator().manual_seed(0))
+    assert (beams.nodes.sort().values == torch.arange(64)).all()
