@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from faults.bad_inputs import (
     GOOD,
     INTERACTIONS,
     ITEM_TABLES,
+    ODD_INTERACTIONS,
     PARAMS,
     PARAMS_FILES,
+    ROWS,
     VECTORS,
 )
 from faults.stages_in_processes import write_params
@@ -34,6 +37,7 @@ from genrec.data.formats import read_columns
 from genrec.data.histories import Histories
 from genrec.data.manifest import Layout, Manifest, RawFile
 from genrec.data.readers import read_interactions
+from genrec.data.sources import layout_of
 from genrec.errors import UserError
 from genrec.models.checkpoint import save_model
 from genrec.models.etegrec import ETEGRec
@@ -107,6 +111,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *stages: str) -> str:
     assert line.isprintable()
     assert len(line) < 600
     assert not Path("stolen").exists()
+    assert "hunter2" not in line
     return line
 
 
@@ -130,6 +135,39 @@ def test_bad_interactions(project, capsys, name, content, words):
     dataset = kinds.get(Path(name).suffix, "interactions")
     write_params(project, GIVEN, {"fetch_data": {"name": dataset, "path": name}})
     assert_says(refusal(capsys, "fetch_data", "prepare_data"), words)
+
+
+@pytest.mark.fault("odd interactions, which are read as they are")
+@pytest.mark.parametrize(("name", "content", "pairs"), ODD_INTERACTIONS, ids=[case[0] for case in ODD_INTERACTIONS])
+def test_what_is_odd_but_not_wrong_is_read_as_it_is(tmp_path, name, content, pairs):
+    (tmp_path / name).write_bytes(content)
+    dataset = {".jsonl": "amazon-2023", ".txt": "sequences"}.get(Path(name).suffix, "interactions")
+    layout = layout_of(dataset, "interactions", name)
+    if not layout.columns and dataset == "interactions":
+        layout = replace(layout, columns={"user_key": "user_id", "item_key": "item_id", "time": "timestamp"})
+    read = read_interactions(tmp_path, Manifest(dataset, RawFile(name, "", layout)))
+    assert list(zip(read["user_key"], read["item_key"], strict=True)) == pairs
+
+
+@pytest.mark.fault("odd interactions, which are read as they are")
+def test_a_user_with_one_item_duplicate_rows_and_an_item_table_with_gaps_change_nothing_else(project):
+    prepared = []
+    for rows, repeats in (("", "keep"), ("lonely,i1,1,4\n" + ROWS, "drop")):
+        (project / "good.csv").write_text(GOOD + rows)
+        (project / "items.csv").write_text("item_id,title\ni1,One\nunknown,Two\n")
+        write_params(
+            project,
+            GIVEN,
+            {"fetch_data": {"path": "good.csv", "items_path": "items.csv"}, "prepare_data": {"repeats": repeats}},
+        )
+        read_params.cache_clear()
+        for stage in ("fetch_data", "prepare_data"):
+            importlib.import_module(f"stages.{stage}").main()
+        titles = pd.read_parquet(project / "data/prepared/items.parquet")["title"]
+        assert titles.notna().tolist() == [False, True, False, False, False]
+        prepared.append(Histories.load(project / "data/prepared/histories.npz"))
+    assert (prepared[0].items == prepared[1].items).all()
+    assert (prepared[0].offsets == prepared[1].offsets).all()
 
 
 @pytest.mark.fault("bad item tables")
