@@ -162,6 +162,13 @@ class ExtractEmbeddings:
     text: TextEncoder
     standardize: Switch
 
+    @field_validator("path")
+    @classmethod
+    def _names_the_file(cls, path: str, info: ValidationInfo) -> str:
+        if info.data.get("source") == "file" and not path:
+            raise ValueError("must name a .npy or .parquet file if extract_embeddings.source is file")
+        return path
+
 
 @_section
 class Gates:

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from genrec.errors import UserError
 from genrec.models.checkpoint import read_own_checkpoint
 from genrec.trainers.callbacks import EpochLines, EpochSeed, KeptCurves
 from genrec.trainers.config import TrainingConfig
@@ -60,6 +61,7 @@ class BaseTrainer:
         `train` and `test` do so themselves. What is changed on `self.trainer` before `train` holds for that training.
         """
         config = self.config
+        check_gpus(config.gpus)
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         pl.seed_everything(config.random_seed, workers=True, verbose=False)
         self.trainer = pl.Trainer(
@@ -206,3 +208,15 @@ def _best_file(last: Mapping[str, Any]) -> Path | None:
     """The checkpoint with the best weights, as the last one names it; None before the first validation."""
     best = next(state["best_model_path"] for state in last["callbacks"].values() if state.get("monitor"))
     return Path(best) if best else None
+
+
+def check_gpus(gpus: int | list[int]) -> None:
+    """Refuse GPUs that this machine has not.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    needed = max(gpus, default=-1) + 1 if isinstance(gpus, list) else gpus
+    found = torch.cuda.device_count() or torch.mps.device_count()
+    if needed > found:
+        raise UserError(f"trainer.gpus asks for {needed} GPUs, but torch finds {found} on this machine; lower it")
