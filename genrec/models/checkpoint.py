@@ -53,7 +53,8 @@ def read_own_checkpoint(file: Path) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as damage:
-        sys.stderr.write(f"{file} is damaged ({str(damage).splitlines()[0]}); its training starts anew\n")
+        reason = next(iter(str(damage).splitlines()), type(damage).__name__)
+        sys.stderr.write(f"{file} is damaged ({reason}); its training starts anew\n")
         file.unlink()
         return None
     return content

@@ -219,4 +219,4 @@ def check_gpus(gpus: int | list[int]) -> None:
     needed = max(gpus, default=-1) + 1 if isinstance(gpus, list) else gpus
     found = torch.cuda.device_count() or torch.mps.device_count()
     if needed > found:
-        raise UserError(f"trainer.gpus asks for {needed} GPUs, but torch finds {found} on this machine; lower it")
+        raise UserError(f"trainer.gpus is {gpus}, but torch finds {found} GPUs on this machine; lower it, 0 is the CPU")

@@ -127,7 +127,7 @@ def _no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["stage"])
 
 
-@pytest.mark.fault("bad interactions")
+@pytest.mark.fault("bad input: interactions")
 @pytest.mark.parametrize(("name", "content", "words"), INTERACTIONS, ids=[case[0] for case in INTERACTIONS])
 def test_bad_interactions(project, capsys, name, content, words):
     (project / name).write_bytes(content)
@@ -170,7 +170,7 @@ def test_a_user_with_one_item_duplicate_rows_and_an_item_table_with_gaps_change_
     assert (prepared[0].offsets == prepared[1].offsets).all()
 
 
-@pytest.mark.fault("bad item tables")
+@pytest.mark.fault("bad input: item tables")
 @pytest.mark.parametrize(("name", "content", "words"), ITEM_TABLES)
 def test_bad_item_tables(project, capsys, name, content, words):
     (project / "good.csv").write_text(GOOD)
@@ -181,7 +181,7 @@ def test_bad_item_tables(project, capsys, name, content, words):
     assert_says(refusal(capsys, *stages), words)
 
 
-@pytest.mark.fault("bad params")
+@pytest.mark.fault("bad input: params")
 @pytest.mark.parametrize(("key", "value", "words"), PARAMS, ids=[f"{case[0]}={case[1]!r}" for case in PARAMS])
 def test_bad_params(project, capsys, key, value, words):
     change: Any = value
@@ -191,21 +191,21 @@ def test_bad_params(project, capsys, key, value, words):
     assert_says(refusal(capsys, "fetch_data"), words)
 
 
-@pytest.mark.fault("bad params")
+@pytest.mark.fault("bad input: params")
 @pytest.mark.parametrize(("content", "words"), [case[1:] for case in PARAMS_FILES], ids=[c[0] for c in PARAMS_FILES])
 def test_bad_params_files(project, capsys, content, words):
     (project / "params.yaml").write_bytes(content)
     assert_says(refusal(capsys, "fetch_data"), words)
 
 
-@pytest.mark.fault("bad params")
+@pytest.mark.fault("bad input: params")
 @pytest.mark.parametrize("make", [lambda file: None, lambda file: file.mkdir()], ids=["none", "a folder"])
 def test_no_params_file(project, capsys, make):
     make(project / "params.yaml")
     assert_says(refusal(capsys, "fetch_data"), ("params.yaml not found in ", "run from the project's root folder"))
 
 
-@pytest.mark.fault("bad sources")
+@pytest.mark.fault("bad input: sources")
 @pytest.mark.parametrize(("config", "words"), [case[1:] for case in FETCHES], ids=[case[0] for case in FETCHES])
 def test_bad_sources(project, capsys, config, words):
     for name in ("good.csv", "good.xlsx", "source.json"):
@@ -215,7 +215,7 @@ def test_bad_sources(project, capsys, config, words):
     assert_says(refusal(capsys, *stages), words)
 
 
-@pytest.mark.fault("files that do not fit, are damaged or of other parameters")
+@pytest.mark.fault("bad input: files that do not fit, are damaged or of other parameters")
 @pytest.mark.parametrize(
     ("stage", "name", "content", "words"), FILES, ids=[f"{case[0]} {case[1]} {case[3][0][:24]}" for case in FILES]
 )
@@ -234,7 +234,7 @@ def test_files_that_do_not_fit(whole, tmp_path, monkeypatch, capsys, stage, name
     assert_says(refusal(capsys, stage), words)
 
 
-@pytest.mark.fault("bad embeddings of a user")
+@pytest.mark.fault("bad input: embeddings of a user")
 @pytest.mark.parametrize(("name", "content", "words"), GIVEN_EMBEDDINGS)
 def test_bad_embeddings_of_a_user(whole, tmp_path, monkeypatch, capsys, name, content, words):
     folder = tmp_path / "project"

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -211,3 +212,18 @@ def test_a_moved_project_ends_with_the_same_bytes(reference: Reference, tmp_path
     assert "resuming" not in run_stage_process(moved, stage).said
     shutil.rmtree(scratch)
     assert digests(moved) == digests(attempt.whole)
+
+
+@pytest.mark.fault("learning rate of 1e30 in every training")
+@pytest.mark.parametrize("stage", TRAINING)
+def test_a_training_that_explodes_is_told_with_its_place(reference: Reference, tmp_path: Path, stage: str) -> None:
+    attempt = Try(reference, tmp_path, stage)
+    write_params(attempt.folder, {stage: {"learning_rate": 1e30}})
+    answer = attempt.strike(Fault())
+    assert answer.status == 1
+    assert "Traceback" not in answer.said
+    (line,) = [line for line in answer.said.splitlines() if line.startswith("error: ")]
+    assert re.match(rf"error: {stage}(/tiger)?: in epoch \d+, batch \d+, step \d+: .*; lower the learning rate", line)
+    write_params(attempt.folder)
+    assert "resuming" not in run_stage_process(attempt.folder, stage).said
+    assert digests(attempt.folder) == digests(attempt.whole)
