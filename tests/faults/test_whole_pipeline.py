@@ -112,7 +112,7 @@ def kill_in(project: Project, stages: list[str], checkpoint: str, share: float) 
     In a training a moment after the checkpoint's appearance, else within the stage's first second.
     """
     log = project.folder.parent / "log"
-    scratch = project.folder / ".genrec/scratch"
+    scratch, awaited = project.folder / ".genrec/scratch", f"{stages[0]}-*/**/{checkpoint}"
     with log.open("w") as stream:
         running = subprocess.Popen(
             ["dvc", "repro"], cwd=project.folder, env=project.environment, stdout=stream, stderr=stream,
@@ -122,7 +122,7 @@ def kill_in(project: Project, stages: list[str], checkpoint: str, share: float) 
         wait_until(lambda: set(stages_in(log.read_text())) & set(stages) or running.poll() is not None, 0.05)
         if checkpoint:
             wait_until(
-                lambda: list(scratch.glob(f"{stages[0]}-*/**/{checkpoint}")) or running.poll() is not None, 0.005
+                lambda: list(scratch.glob(awaited)) or running.poll() is not None, 0.005
             )
         time.sleep(share / 20 if checkpoint else share)
         assert running.poll() is None, log.read_text()
