@@ -12,7 +12,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install repro test test-faults lint ui preset smoke bench clean
+.PHONY: help install repro test test-faults lint audit ui preset smoke bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -35,10 +35,15 @@ repro: $(STAMP)  ## run the whole pipeline (cached) and print the table of resul
 test: $(STAMP)  ## run all tests, a process for each core
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## ruff, mypy and bandit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet -c pyproject.toml -r genrec stages benchmarks
+
+# Strict: a package that the service does not know is not clean. It needs a network, so .ci/run does not call it.
+audit: $(STAMP)  ## ask for known vulnerabilities of the pinned packages
+	$(BIN)/uv tool run --from 'pip-audit>=2.7,<3' pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 ui: $(STAMP)  ## open the MLflow UI on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --host 127.0.0.1 \

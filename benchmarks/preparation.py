@@ -13,7 +13,7 @@ def ours(n_rows: int) -> Turn:
     random = np.random.default_rng(0)
     users = random.integers(0, n_rows // 10, n_rows)
     # a few items are most of what is read
-    items = (n_rows // 20 * random.random(n_rows) ** 3).astype(np.int64)
+    items = (n_rows // 20 * random.random(n_rows) ** 3).astype(np.int64)  # nosec B311
     frame = pd.DataFrame(
         {
             "user_key": pd.Series(users).astype(str).astype("str"),

@@ -42,6 +42,8 @@ def disk_troubles_explained(place: Path) -> Iterator[None]:
     """Turn an `OSError` into one line; numpy's has neither number nor name ("400 requested and 16 written")."""
     try:
         yield
+    except FileNotFoundError:
+        raise  # of what the block reads: what it writes to is there
     except OSError as trouble:
         raise UserError(
             f"{place} could not be written ({trouble}); free some space or mend the folder's rights, then run again: "

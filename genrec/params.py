@@ -11,6 +11,7 @@ The whole file is checked at each read, so that a typo anywhere stops the pipeli
 import argparse
 import difflib
 import itertools
+import re
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,13 @@ Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Sizes = tuple[Positive, ...]
+
+# The user and the password before a host, or what signs a request: params.yaml is committed, dvc.lock too, and MLflow
+# shows both.
+SECRET = re.compile(
+    r"://[^/?#\s]*@|[?&][^=&]*(?:token|sig(?:nature)?|secret|passw(?:or)?d|credential|(?:api|access|auth)[-_]?key)[^=&]*=",
+    re.IGNORECASE,
+)
 
 Section = TypeVar("Section")
 
@@ -84,6 +92,19 @@ class FetchData:
     sha256: str
     columns: Columns
     synthetic: Synthetic
+
+    @field_validator("sha256", mode="before")
+    @classmethod
+    def _is_text(cls, sha256: Any) -> Any:
+        """YAML takes digits for a number."""
+        return str(sha256) if type(sha256) is int else sha256
+
+    @field_validator("sha256")
+    @classmethod
+    def _has_its_length(cls, sha256: str) -> str:
+        if not re.fullmatch("([0-9a-fA-F]{64})?", sha256):
+            raise ValueError("must be empty or 64 hexadecimal digits")
+        return sha256
 
 
 @_section
@@ -140,6 +161,13 @@ class ExtractEmbeddings:
     path: str
     text: TextEncoder
     standardize: Switch
+
+    @field_validator("path")
+    @classmethod
+    def _names_the_file(cls, path: str, info: ValidationInfo) -> str:
+        if info.data.get("source") == "file" and not path:
+            raise ValueError("must name a .npy or .parquet file if extract_embeddings.source is file")
+        return path
 
 
 @_section
@@ -406,14 +434,14 @@ def read_yaml(path: Path) -> Any:
     """
     with path.open("rb") as stream:
         try:
-            return yaml.load(stream, _StrictLoader)
+            return yaml.load(stream, _StrictLoader)  # nosec B506
         except yaml.YAMLError as mistake:
             raise UserError(f"{path} is not valid YAML: {' '.join(str(mistake).split())}; mend it") from mistake
         except (RecursionError, ValueError) as mistake:  # thousands of brackets; a date in month 13
             raise UserError(f"{path} holds a value that can not be read ({mistake}); mend it") from None
 
 
-# the loader in C, where there is one, is ten times as fast
+# a safe loader; the one in C, where there is one, is ten times as fast
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Refuses a key that stands twice in a section; YAML's own rule, and PyYAML takes the last."""
 
@@ -430,9 +458,16 @@ def check_params(content: object, place: str) -> Params:
     if not isinstance(content, dict):
         raise UserError(f"{place} must hold sections such as 'model:', got {shown(content)}; write them")
     try:
-        return TypeAdapter(Params).validate_python(content)
+        params = TypeAdapter(Params).validate_python(content)
     except ValidationError as mistake:
         raise UserError(f"{place}: " + "; ".join(_explain(error) for error in mistake.errors())) from None
+    for name, value in flatten(params).items():
+        if SECRET.search(str(value)):
+            raise UserError(
+                f"{place}: {name} holds a password or a token, which dvc.lock and MLflow would show to others;"
+                " download the file yourself and give its local path"
+            )
+    return params
 
 
 def flatten(params: Params) -> dict[str, Any]:
@@ -461,7 +496,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"key '{name}' is missing"
     rule = error["msg"].removeprefix("Value error, ")
-    return f"{name}: {rule[:1].lower()}{rule[1:]}, got {shown(error['input'])}"
+    way_out = "; put it in quotes" if error["type"] == "string_type" and isinstance(error["input"], int | float) else ""
+    return f"{name}: {rule[:1].lower()}{rule[1:]}, got {shown(error['input'])}{way_out}"
 
 
 def shown(value: object, longest: int = 100) -> str:

@@ -97,6 +97,8 @@ class Store:
         line = next(iter(str(trouble).splitlines()), type(trouble).__name__)
         # of requests' nested errors the innermost says it all
         reason = without_credentials(line.rpartition("(Caused by ")[2].removesuffix("))"))
+        if re.search("already exists|duplicate column", reason):
+            reason += "; a program that made its tables was killed: move the file away"
         return UserError(f"MLflow at {self.shown} failed: {reason} (no result is lost: `dvc repro` will publish it)")
 
 

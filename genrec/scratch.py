@@ -16,15 +16,15 @@ def scratch(stage: str, settings: Sequence[Any], inputs: Sequence[Path]) -> Iter
     """A folder outside of DVC's outputs, named by everything that shapes the result; removed when the block ends well.
 
     DVC empties a stage's outputs before it runs, and an output that persisted would also be continued under other
-    parameters. The name holds the parameters, the inputs' bytes and the project's code, so that a changed one starts
-    afresh.
+    parameters. The name holds the parameters, the inputs' bytes, the project's code and its place, which checkpoints
+    name, so that a changed one starts afresh.
 
     Args:
         settings: the sections of params.yaml that the stage reads, or plain values.
         inputs: the files that the stage reads.
     """
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
-    folder = root / ".genrec" / "scratch" / f"{stage}-{_digest(settings, inputs)}"
+    folder = root / ".genrec" / "scratch" / f"{stage}-{_digest([str(root.absolute()), *settings], inputs)}"
     # renamed before it is removed: a process that is killed while it removes must not leave a part to go on from
     done = folder.with_name(f".{folder.name}.done")
     for left in folder.parent.glob(f".{stage}-*.done"):

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -135,6 +136,8 @@ def _open_store(store: Store, experiment: str) -> tuple["MlflowClient", str]:
 
     # It prints a traceback for each error that it raises as well.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    if store.database is not None and not _has_content(store.database):
+        _create_database(store.database)
     client = MlflowClient(tracking_uri=store.uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
@@ -145,6 +148,34 @@ def _open_store(store: Store, experiment: str) -> tuple["MlflowClient", str]:
             f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
         )
     return client, found.experiment_id
+
+
+def _has_content(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
+def _create_database(database: Path) -> None:
+    """Make the tables in another file, which then takes its place; to be called in `_locked_project`.
+
+    MLflow's migrations take seconds and do not go on from what a kill leaves of them: the first `dvc repro` of all,
+    stopped in its first epoch, would leave a database that no later one can use.
+    """
+    from mlflow import MlflowClient
+
+    # of this project, as others may share the database
+    folder = database.with_name(f".{database.name}.{Execution.current().project_key}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        draft, whole = folder / "draft.db", folder / "whole.db"
+        MlflowClient(tracking_uri=f"sqlite:///{draft}")
+        # a copy, since MLflow keeps its connections to the draft
+        with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(whole)) as copy:
+            source.backup(copy)
+        if not _has_content(database):
+            whole.replace(database)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _store_troubles() -> tuple[type[Exception], ...]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from genrec.command import run_stage
 from genrec.data.embeddings import check_embeddings, read_embeddings, standardize, with_padding_row
+from genrec.data.output import read_parquet
 from genrec.data.text_embeddings import encode_texts, item_texts, template_of
 from genrec.files import save_array
 from genrec.models.checkpoint import load_model
@@ -24,12 +25,12 @@ def main() -> None:
     config, trainer = read_section(ExtractEmbeddings), read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
     if config.source == "sasrec":
-        n_items = len(pd.read_parquet(ITEMS, columns=["item_id"]))
+        n_items = len(read_parquet(ITEMS, columns=["item_id"]))
         embeddings = load_model(SASRec, SASREC, n_items=n_items).item_embedding.weight.detach().numpy()
     elif config.source == "text":
-        embeddings = embed_texts(pd.read_parquet(ITEMS), config.text, trainer.gpus)
+        embeddings = embed_texts(read_parquet(ITEMS), config.text, trainer.gpus)
     else:
-        item_keys = pd.read_parquet(ITEMS, columns=["item_key"])["item_key"].tolist()
+        item_keys = read_parquet(ITEMS, columns=["item_key"])["item_key"].tolist()
         embeddings = read_embeddings(Path(config.path), item_keys)
     if config.standardize:
         embeddings = standardize(embeddings)

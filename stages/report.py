@@ -1,11 +1,9 @@
 """Put all evaluations side by side: a page for people, a file for programs."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from genrec.command import run_stage
-from genrec.data.output import write_metrics
+from genrec.data.output import read_metrics, write_metrics
 from genrec.evaluation.report import merge_results, results_page
 from genrec.files import written
 
@@ -32,14 +30,12 @@ def main() -> None:
         BASELINES_INTERVALS, SASREC_INTERVALS, TIGER_INTERVALS, ETEGREC_INTERVALS, TWO_TOWER_INTERVALS,
         RANKER_INTERVALS,
     )  # fmt: skip
-    results = merge_results(metrics=[_read(file) for file in metrics], intervals=[_read(file) for file in intervals])
+    results = merge_results(
+        metrics=[read_metrics(file) for file in metrics], intervals=[read_metrics(file) for file in intervals]
+    )
     with written(PAGE) as partial:
-        partial.write_text(results_page(results, _read(STATISTICS)), encoding="utf-8")
+        partial.write_text(results_page(results, read_metrics(STATISTICS)), encoding="utf-8")
     write_metrics(results, RESULTS)
-
-
-def _read(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from genrec.code_table import load_code_table
@@ -10,7 +9,7 @@ from genrec.command import run_stage
 from genrec.data.candidates import Candidates
 from genrec.data.histories import Histories
 from genrec.data.item_attributes import stack_attributes
-from genrec.data.output import replaced, write_metrics
+from genrec.data.output import read_parquet, replaced, write_metrics
 from genrec.data.ranking_rows import SIGNALS, RowBuilder, draw_users
 from genrec.models.checkpoint import load_model, save_model
 from genrec.models.ranker import Ranker
@@ -57,8 +56,8 @@ def train(generator: str, table: Path, builder: RowBuilder) -> tuple[Ranker, Cur
     shape, config, trainer, seed = read_section(Model), read_section(TrainRanker), read_section(Trainer), read_seed()
     histories, file = builder.histories, CANDIDATES / f"{generator}_validation.parquet"
     codes = load_code_table(table, histories.n_items, shape.code_num, shape.num_levels)
-    attributes = stack_attributes(codes, pd.read_parquet(ITEMS), config.item_columns)
-    ratings = pd.read_parquet(INTERACTIONS).get("rating")
+    attributes = stack_attributes(codes, read_parquet(ITEMS), config.item_columns)
+    ratings = read_parquet(INTERACTIONS).get("rating")
     with torch.inference_mode():
         rows = builder.rows(
             Candidates.load(file, histories.n_users), "validation", None if ratings is None else ratings.to_numpy()
@@ -89,7 +88,8 @@ def train(generator: str, table: Path, builder: RowBuilder) -> tuple[Ranker, Cur
     )
     inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, table, file]
     with scratch("train_ranker", [shape, config, trainer, seed, generator], inputs) as folder:
-        fit_ranker(ranker, rows, draw_users(histories.n_users, config.holdout, seed), settings, str(folder), logger)
+        holdout = draw_users(histories.n_users, config.holdout, seed)
+        fit_ranker(ranker, rows, holdout, settings, str(folder), logger, f"train_ranker/{generator}")
     return ranker, logger
 
 

@@ -62,6 +62,7 @@ def main() -> None:
             precision=trainer.precision,
             resume=True,
             progress_bar=runtime.progress_bar,
+            experiment_name="train_two_tower",
         ).fit(
             window_loader(histories, "train", config.max_history, config.batch_size, seed, config.windows_per_epoch),
             window_loader(histories, "validation", config.max_history, config.batch_size, seed),

@@ -81,3 +81,10 @@ def test_queued_runs_keep_their_scratch_in_the_project_that_dvc_names(project, t
     monkeypatch.setenv("DVC_ROOT", str(root))
     with scratch("train", [], []) as folder:
         assert folder.is_relative_to(root / ".genrec/scratch")
+
+
+def test_another_folder_starts_afresh(project, tmp_path, monkeypatch):
+    # a checkpoint names the files beside it by their whole paths
+    here = folder_of([Settings(0.1)], project).name
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))
+    assert folder_of([Settings(0.1)], project).name != here

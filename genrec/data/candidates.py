@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from genrec.data.output import write_parquet
+from genrec.data.output import read_parquet, write_parquet
 
 COLUMNS = ["user_id", "rank", "item_id", "log_prob"]
 
@@ -35,7 +35,7 @@ class Candidates:
     @classmethod
     def load(cls, file: Path, n_users: int) -> "Candidates":
         """Read what `save` wrote."""
-        frame = pd.read_parquet(file)
+        frame = read_parquet(file)
         rows = tuple(torch.tensor(frame[name].to_numpy(np.int64)) - 1 for name in ("user_id", "rank"))
         width = int(frame["rank"].max()) if len(frame) else 1
         items = torch.zeros(n_users, width, dtype=torch.long)

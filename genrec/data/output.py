@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrec.errors import UserError
 from genrec.files import disk_troubles_explained, written
 
 if TYPE_CHECKING:
@@ -44,6 +45,38 @@ def write_parquet(frame: "pd.DataFrame", file: Path) -> None:
 
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     pq.write_table(table, file, compression="zstd", version="2.6", row_group_size=1 << 20)
+
+
+def read_parquet(file: Path, columns: list[str] | None = None) -> "pd.DataFrame":
+    """Read what `write_parquet` wrote.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    if not file.is_file():
+        raise UserError(f"{file} not found; run `dvc repro`, which makes it")
+    try:
+        return pd.read_parquet(file, columns=columns)
+    except (pa.ArrowException, OSError) as damage:
+        reason = str(damage).splitlines()[0]
+        raise UserError(f"{file} can not be read ({reason}); delete it and run `dvc repro`") from None
+
+
+def read_metrics(file: Path) -> Any:
+    """Read what `write_metrics` wrote.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    if not file.is_file():
+        raise UserError(f"{file} not found; run `dvc repro`, which makes it")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as damage:
+        raise UserError(f"{file} is no JSON ({damage}); delete it and run `dvc repro`") from None
 
 
 def write_metrics(metrics: Mapping[str, Any], file: Path) -> None:

@@ -2,7 +2,8 @@
 
 import io
 import json
-import pickle
+import pickle  # nosec B403
+import sys
 import zipfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -39,6 +40,24 @@ def write_checkpoint(content: Mapping[str, Any], file: Path) -> None:
     torch.save(content, buffer)
     with written(file) as partial:
         partial.write_bytes(buffer.getvalue())
+
+
+def read_own_checkpoint(file: Path) -> dict[str, Any] | None:
+    """What `write_checkpoint` wrote into a scratch folder, on the CPU.
+
+    None where there is nothing to go on from: no file, or a damaged one, as a power cut may leave it. That is said on
+    stderr, and the file goes away.
+    """
+    if not file.exists():
+        return None
+    try:
+        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as damage:
+        reason = next(iter(str(damage).splitlines()), type(damage).__name__)
+        sys.stderr.write(f"{file} is damaged ({reason}); its training starts anew\n")
+        file.unlink()
+        return None
+    return content
 
 
 def load_model(kind: type[M], file: Path, **expected: int) -> M:

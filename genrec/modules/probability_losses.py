@@ -12,6 +12,8 @@ def binary_cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
         probabilities: (batch,).
         labels: (batch,) of any type, 0 or 1.
     """
+    if not probabilities.isfinite().all():
+        return probabilities.float().sum()  # not finite either; torch's own would raise an error that names nothing
     with torch.autocast(probabilities.device.type, enabled=False):
         return F.binary_cross_entropy(probabilities.float(), labels.float())
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from genrec.errors import UserError
+from genrec.models.checkpoint import read_own_checkpoint
 from genrec.trainers.callbacks import EpochLines, EpochSeed, KeptCurves
 from genrec.trainers.config import TrainingConfig
 from genrec.trainers.curves import CurveLogger
@@ -59,6 +61,7 @@ class BaseTrainer:
         `train` and `test` do so themselves. What is changed on `self.trainer` before `train` holds for that training.
         """
         config = self.config
+        check_gpus(config.gpus)
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         pl.seed_everything(config.random_seed, workers=True, verbose=False)
         self.trainer = pl.Trainer(
@@ -135,10 +138,10 @@ class BaseTrainer:
     def _last_checkpoint(self) -> dict[str, Any] | None:
         if not self.config.resume:
             self._last_file.unlink(missing_ok=True)
-        if not self._last_file.exists():
-            return None
-        content: dict[str, Any] = torch.load(self._last_file, map_location="cpu", weights_only=True)
-        return content
+        last = read_own_checkpoint(self._last_file)
+        best = None if last is None else _best_file(last)
+        # without its best weights it could not end well
+        return None if best is not None and read_own_checkpoint(best) is None else last
 
     def _is_finished(self, last: dict[str, Any]) -> bool:
         """Whether the interrupted run had trained its last epoch, so that another would be one too many."""
@@ -149,9 +152,8 @@ class BaseTrainer:
 
     def _restore_best(self) -> None:
         """Give the model the weights of its best validation, as the last checkpoint names them."""
-        callbacks = torch.load(self._last_file, map_location="cpu", weights_only=True)["callbacks"]
-        best = next(state["best_model_path"] for state in callbacks.values() if state.get("monitor"))
-        if not best:
+        best = _best_file(torch.load(self._last_file, map_location="cpu", weights_only=True))
+        if best is None:
             return  # it ended before its first validation
         content = torch.load(best, map_location=self.model.device, weights_only=True)
         self.model.load_state_dict(content["state_dict"], strict=True)
@@ -200,3 +202,21 @@ class BaseTrainer:
     def _draws_progress(self) -> bool:
         """Of the pipeline's trainings a terminal alone draws bars; where there is none they write lines."""
         return self.config.progress_bar and (sys.stderr.isatty() or not isinstance(self.logger, CurveLogger))
+
+
+def _best_file(last: Mapping[str, Any]) -> Path | None:
+    """The checkpoint with the best weights, as the last one names it; None before the first validation."""
+    best = next(state["best_model_path"] for state in last["callbacks"].values() if state.get("monitor"))
+    return Path(best) if best else None
+
+
+def check_gpus(gpus: int | list[int]) -> None:
+    """Refuse GPUs that this machine has not.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    needed = max(gpus, default=-1) + 1 if isinstance(gpus, list) else gpus
+    found = torch.cuda.device_count() or torch.mps.device_count()
+    if needed > found:
+        raise UserError(f"trainer.gpus is {gpus}, but torch finds {found} GPUs on this machine; lower it, 0 is the CPU")

@@ -86,6 +86,7 @@ class CTRTrainer(TaskTrainer):
         evaluate_fn: (labels, predictions) to a figure to be maximised, in place of the AUC.
         seed: of the rows' order and dropout; each epoch's follow from it and the epoch.
         resume: go on from the last whole epoch of an interrupted run.
+        experiment_name: stands before what is said of the training.
     """
 
     model: CTRModule
@@ -112,9 +113,10 @@ class CTRTrainer(TaskTrainer):
         precision: str = "32-true",
         resume: bool = False,
         progress_bar: bool = True,
+        experiment_name: str = "ctr",
     ) -> None:
         config = training_config(
-            name="ctr", n_epoch=n_epoch, earlystop_patience=earlystop_patience, device=device, gpus=gpus,
+            name=experiment_name, n_epoch=n_epoch, earlystop_patience=earlystop_patience, device=device, gpus=gpus,
             model_path=model_path, monitor="val/auc", monitor_mode="max", seed=seed,
             gradient_clip_val=gradient_clip_val, precision=precision, resume=resume, progress_bar=progress_bar,
         )  # fmt: skip

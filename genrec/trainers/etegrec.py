@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader
 
-from genrec.models.checkpoint import write_checkpoint
+from genrec.models.checkpoint import read_own_checkpoint, write_checkpoint
 from genrec.models.etegrec import ETEGRec
 from genrec.trainers.base import BaseTrainer
 from genrec.trainers.config import RankingConfig, TrainingConfig
@@ -52,8 +51,7 @@ class ETEGRecTrainer(BaseTrainer):
 
     def train_joint_stage(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None) -> None:
         """Tokenizer and recommender in turns; ends with the best validation's weights and code table."""
-        if self.config.resume and self._joint_file.exists():
-            self._load_joint_stage()
+        if self.config.resume and self._load_joint_stage():
             if not (self._directory / "final" / "last.ckpt").exists():
                 sys.stderr.write(f"resuming {self.config.experiment_name} after the joint stage\n")
             return
@@ -97,8 +95,12 @@ class ETEGRecTrainer(BaseTrainer):
         rows = self.logger.rows if isinstance(self.logger, CurveLogger) else {}
         write_checkpoint({"state_dict": self.model.state_dict(), "curves": rows}, self._joint_file)
 
-    def _load_joint_stage(self) -> None:
-        content = torch.load(self._joint_file, map_location="cpu", weights_only=True)
+    def _load_joint_stage(self) -> bool:
+        """Whether the joint stage has ended; if so, its result."""
+        content = read_own_checkpoint(self._joint_file)
+        if content is None:
+            return False
         self.model.load_state_dict(content["state_dict"], strict=True)
         if isinstance(self.logger, CurveLogger):
             self.logger.rows = content["curves"]
+        return True

@@ -196,11 +196,12 @@ class MatchTrainer(TaskTrainer):
         precision: str = "32-true",
         resume: bool = False,
         progress_bar: bool = True,
+        experiment_name: str = "match",
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode must be 0 (point-wise), 1 (pair-wise) or 2 (list-wise), got {mode!r}")
         config = training_config(
-            name="match", n_epoch=n_epoch, earlystop_patience=earlystop_patience, device=device, gpus=gpus,
+            name=experiment_name, n_epoch=n_epoch, earlystop_patience=earlystop_patience, device=device, gpus=gpus,
             model_path=model_path, monitor="val/recall_at_10", monitor_mode="max", seed=seed,
             gradient_clip_val=gradient_clip_val, precision=precision, resume=resume, progress_bar=progress_bar,
         )  # fmt: skip

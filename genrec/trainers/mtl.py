@@ -181,6 +181,7 @@ class MTLTrainer(TaskTrainer):
         precision: str = "32-true",
         resume: bool = False,
         progress_bar: bool = True,
+        experiment_name: str = "mtl",
     ) -> None:
         types = check_task_types(task_types)
         if earlystop_taskid not in range(len(types)):
@@ -188,7 +189,7 @@ class MTLTrainer(TaskTrainer):
         if max(getattr(model, "trained_tasks", (0,))) >= len(types):
             raise ValueError(f"task_types must name each output of {type(model).__name__}, got {types}")
         config = training_config(
-            name="mtl", n_epoch=n_epoch, earlystop_patience=earlystop_patience, device=device, gpus=gpus,
+            name=experiment_name, n_epoch=n_epoch, earlystop_patience=earlystop_patience, device=device, gpus=gpus,
             model_path=model_path, monitor=f"val/task_{earlystop_taskid}_score",
             monitor_mode=earlystop_mode or ("max" if types[earlystop_taskid] == "classification" else "min"),
             seed=seed, gradient_clip_val=gradient_clip_val, precision=precision, resume=resume,

@@ -57,11 +57,13 @@ def fit_ranker(
     settings: RankerSettings,
     model_path: str,
     logger: Logger,
+    name: str = "ranker",
 ) -> None:
     """Train on the candidates of some users, choose the epoch by those of others.
 
     Args:
         holdout: bool (n_users,), the users whose candidates validate.
+        name: stands before what is said of the training.
     """
     train, val = rows.of_users(~holdout), rows.of_users(holdout)
     ranker.set_scale(train.features["signals"])
@@ -75,7 +77,7 @@ def fit_ranker(
         CTRTrainer(
             ranker, torch.optim.Adam, optimizer, n_epoch=settings.max_epochs, earlystop_patience=settings.patience,
             gpus=gpus, model_path=model_path, model_logger=logger, seed=settings.seed, precision=settings.precision,
-            resume=True, progress_bar=settings.progress_bar,
+            resume=True, progress_bar=settings.progress_bar, experiment_name=name,
         ).fit(train_loader, val_loader)  # fmt: skip
         return
     tasks = ["classification"] * 3 if ranker.kind == "esmm" else ["classification", "regression"]
@@ -84,5 +86,5 @@ def fit_ranker(
         adaptive_params=None if settings.loss_weighting == "equal" else {"method": settings.loss_weighting},
         n_epoch=settings.max_epochs, earlystop_taskid=ranker.click_task, earlystop_patience=settings.patience,
         gpus=gpus, model_path=model_path, model_logger=logger, precision=settings.precision, resume=True,
-        progress_bar=settings.progress_bar,
+        progress_bar=settings.progress_bar, experiment_name=name,
     ).fit(train_loader, val_loader, seed=settings.seed)  # fmt: skip

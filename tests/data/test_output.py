@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from genrec.data.output import replaced, write_metrics, write_parquet
+from genrec.data.output import read_metrics, read_parquet, replaced, write_metrics, write_parquet
 from genrec.errors import UserError
 
 
@@ -57,3 +57,18 @@ def test_an_index_does_not_reach_the_file(tmp_path):
 def test_metrics_are_sorted_and_rounded(tmp_path):
     write_metrics({"n_users": 3, "density": 2 / 3}, tmp_path / "reports" / "metrics.json")
     assert (tmp_path / "reports" / "metrics.json").read_text() == '{\n  "density": 0.666667,\n  "n_users": 3\n}\n'
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"PAR1"])
+@pytest.mark.parametrize("read", [read_parquet, read_metrics])
+def test_a_file_of_ours_that_is_gone_or_damaged_is_told_with_the_way_out(tmp_path, read, content):
+    file = tmp_path / "a"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match="a not found; run `dvc repro`" if content is None else "; delete it and run"):
+        read(file)
+
+
+def test_a_file_that_is_missing_is_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(FileNotFoundError), replaced(tmp_path / "folder"):
+        (tmp_path / "no").read_bytes()

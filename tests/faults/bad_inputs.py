@@ -5,12 +5,15 @@ Each ends with one line that names the rule, the value, the place and the way ou
 
 import gzip
 import io
+import os
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 Case = tuple[str, Any, tuple[str, ...]]
 
@@ -35,6 +38,19 @@ def npy(array: Any, allow_pickle: bool = False) -> bytes:
 def npz(**arrays: Any) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+class Dangerous:
+    """Unpickling it would leave a file behind."""
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("touch stolen",)
+
+
+def dangerous_checkpoint() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {}, "hyper_parameters": Dangerous()}, buffer)
     return buffer.getvalue()
 
 
@@ -144,6 +160,32 @@ INTERACTIONS: list[Case] = [
     ("d.txt", b"\xff\xfe", ("must be utf-8 text",)),
 ]  # fmt: skip
 
+# a file of interactions that looks wrong and is not: its name, its bytes, the (user, item) pairs that it holds
+PAIR = [("u1", "i1"), ("u1", "i2")]
+ODD_INTERACTIONS: list[tuple[str, bytes, list[tuple[str, str]]]] = [
+    ("mixed_line_ends.csv", (HEADER.replace("\n", "\r\n") + "u1,i1,1,4\nu1,i2,2,4\r\n").encode(), PAIR),
+    ("three_line_ends.csv", (HEADER + "u1,i1,1,4\ru1,i2,2,4\n\r\n").encode(), PAIR),
+    ("no_last_line_end.csv", (HEADER + "u1,i1,1,4\r\nu1,i2,2,4").encode(), PAIR),
+    ("blank_lines.csv", (HEADER + "\nu1,i1,1,4\n\r\nu1,i2,2,4\n\n").encode(), PAIR),
+    ("mark.csv", ("\ufeff" + HEADER + "u1,i1,1,4\nu1,i2,2,4\n").encode(), PAIR),
+    ("two_members.csv.gz", gzip.compress((HEADER + "u1,i1,1,4\n").encode()) + gzip.compress(b"u1,i2,2,4\n"), PAIR),
+    ("duplicate_rows.csv", (HEADER + "u1,i1,1,4\n" * 2).encode(), [("u1", "i1"), ("u1", "i1")]),
+    ("negative_ids.csv", (HEADER + "-7,-1,1,4\n7,1,1,4\n").encode(), [("-7", "-1"), ("7", "1")]),
+    ("huge_ids.csv", (HEADER + f"{10**40},{-(10**40)},1,4\n").encode(), [(f"{10**40}", f"{-(10**40)}")]),
+    ("zeros.csv", (HEADER + "007,7,1,4\n7,007,1,4\n").encode(), [("007", "7"), ("7", "007")]),
+    ("words.csv", (HEADER + "NULL,nan,1,4\nTrue,1e3,1,4\n").encode(), [("NULL", "nan"), ("True", "1e3")]),
+    ("unicode.csv", (HEADER + "☃\u202e,e\u0301,1,4\n\u200b,é,1,4\n").encode(),
+     [("☃\u202e", "e\u0301"), ("\u200b", "é")]),
+    ("control.csv", (HEADER + "\x1b[31m,\x07,1,4\nu\x00,u,1,4\n").encode(), [("\x1b[31m", "\x07"), ("u\x00", "u")]),
+    ("spaces.csv", (HEADER + " u,u ,1,4\nu,u,1,4\n").encode(), [(" u", "u "), ("u", "u")]),
+    ("quoted.csv", (HEADER + '"a,b","c""d",1,4\n"x\ny",z,1,4\n').encode(), [("a,b", 'c"d'), ("x\ny", "z")]),
+    ("limits.parquet",
+     parquet(user_id=pa.array([2**64 - 1], pa.uint64()), item_id=[-(2**63)], timestamp=[1], rating=[1]),
+     [(f"{2**64 - 1}", f"{-(2**63)}")]),
+    ("a.jsonl", (JSON.strip() + "\r\n" + JSON).encode(), [("u", "a"), ("u", "a")]),
+    ("a.txt", b"u1 i1\ti2\r\n\n\nu2 \x1bq", [*PAIR, ("u2", "\x1bq")]),
+]  # fmt: skip
+
 # an item table beside good interactions
 ITEM_TABLES: list[Case] = [
     ("t.csv", b"", ("t.csv must begin with a line that names its columns",)),
@@ -167,13 +209,20 @@ PARAMS: list[Case] = [
     ("seed", "x", ("seed: input should be a valid integer, got 'x'",)),
     ("seed", None, ("seed: input should be a valid integer, got None",)),
     ("seed", True, ("seed: input should be a valid integer, got True",)),
-    ("fetch_data.name", 7, ("fetch_data.name: input should be a valid string, got 7",)),
+    ("fetch_data.name", 7, ("fetch_data.name: input should be a valid string, got 7; put it in quotes",)),
     ("fetch_data.name", "movielens", ("no data set named 'movielens'", "known: ml-100k")),
     ("fetch_data.name", "amazon-2014", ("fetch_data.path is empty", "give a local file or an address")),
     ("fetch_data.synthetic.n_users", 0, ("n_users: input should be greater than or equal to 1, got 0",)),
     ("fetch_data.synthetic.n_items", 9, ("n_items: input should be greater than or equal to 10, got 9",)),
     ("fetch_data.synthetic.n_clusters", 10**6, ("fetch_data.synthetic", "lower n_clusters")),
     ("fetch_data.path", "a.csv", ("fetch_data.path must be empty for 'synthetic', got 'a.csv'", "set it to ''")),
+    ("fetch_data.sha256", 12345, ("fetch_data.sha256: must be empty or 64 hexadecimal digits, got 12345",)),
+    ("fetch_data.sha256", int("1" * 64), ("sha256 must be 1111", "fetch the right file")),
+    ("fetch_data.sha256", "g" * 64, ("must be empty or 64 hexadecimal digits, got 'ggg",)),
+    ("fetch_data.path", "https://ann:hunter2@host/a.csv", ("fetch_data.path holds a password or", "local path")),
+    ("fetch_data.path", "https://host/a.csv?X-Amz-Signature=hunter2", ("fetch_data.path holds a password or a token",)),
+    ("fetch_data.items_path", "https://host/a?x=1&access_token=hunter2", ("fetch_data.items_path holds a password",)),
+    ("extract_embeddings.text.model", "https://hunter2@host/model", ("text.model holds a password or a token",)),
     ("fetch_data.sha256", "0" * 64, ("sha256 must be 000", "fetch the right file")),
     ("fetch_data.columns", [], ("fetch_data.columns: input should be a dictionary or an instance",)),
     ("prepare_data.min_user_interactions", 2, ("input should be greater than or equal to 3, got 2",)),
@@ -228,7 +277,7 @@ FETCHES: list[Case] = [
     ("our own name", {"path": "source.json"}, ("not be source.json", "rename one")),
     ("one name twice", {"path": "good.csv", "items_path": "good.csv"}, ("must differ in their names", "rename one")),
     ("no item table", {"path": "good.csv", "items_path": "no.csv"}, ("fetch_data.items_path: no.csv not found",)),
-    ("another sum", {"path": "good.csv", "sha256": "abc"}, ("good.csv: sha256 must be abc, got ", "fetch the right")),
+    ("another sum", {"path": "good.csv", "sha256": "ab" * 32}, ("good.csv: sha256 must be abab", "fetch the right")),
     ("no user column", {"path": "good.csv", "columns": {"user": ""}}, ("fetch_data.columns must name a user and an",)),
     ("equal columns", {"path": "good.csv", "columns": {"user": "item_id"}}, ("must name different columns",)),
     ("no such column", {"path": "good.csv", "columns": {"time": "when"}}, ("has no column 'when'",)),
@@ -296,6 +345,12 @@ FILES: list[tuple[str, str, Content, tuple[str, ...]]] = [
     ("build_code_table", RQVAE, None, ("data/models/rqvae.ckpt not found",)),
     ("build_code_table", RQVAE, cut, ("is not a checkpoint of RqVae (no zip file, or cut short); train it again",)),
     ("build_code_table", RQVAE, TIGER, ("rqvae.ckpt is not a checkpoint of RqVae", "train it again")),
+    ("build_code_table", RQVAE, dangerous_checkpoint(), ("is not a checkpoint of RqVae", "train it again")),
+    ("evaluate_tiger", TIGER, dangerous_checkpoint(), ("is not a checkpoint of Tiger",)),
+    ("evaluate_tiger", TIGER, pickle.dumps(Dangerous()), ("no zip file, or cut short",)),
+    ("train_tiger", TABLE, pickle.dumps(Dangerous()), ("is no sound file of numpy arrays",)),
+    ("train_tiger", TABLE, npy(np.array([Dangerous()]), allow_pickle=True), ("is no sound file of numpy arrays",)),
+    ("evaluate_baselines", HISTORIES, npz(items=np.array([Dangerous()])), ("is no sound file of numpy arrays",)),
     ("build_code_table", RQVAE, "data/models/other_rqvae.ckpt", ("trained with num_embeddings=8, but its",)),
     ("extract_embeddings", SASREC, "data/models/other_sasrec.ckpt", ("trained with n_items=8, but its data have",)),
     ("extract_embeddings", SASREC, RQVAE, ("is not a checkpoint of SASRec",)),

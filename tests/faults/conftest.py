@@ -31,6 +31,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         f"| {fault} | {len(survived)} | {sum(survived)} | {len(survived) - sum(survived)} |"
         for fault, survived in sorted(results.items())
     ]
+    bad = sum(len(survived) for fault, survived in results.items() if fault.startswith("bad input: "))
+    n_tries = sum(map(len, results.values()))
+    lines += ["", f"{n_tries:,} tries in all; {bad} of them are bad inputs that were made by hand."]
     terminalreporter.section("faults")
     terminalreporter.write_line("\n".join(lines))
     page = os.environ.get("GENREC_FAULT_TABLE")

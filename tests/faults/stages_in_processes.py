@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -126,28 +127,27 @@ class Answer:
 
 def run_stage_process(folder: Path, stage: str, fault: Fault = Fault()) -> Answer:
     """Run a stage in the folder as `python -m stages.<stage>` does, and wait for its end."""
-    said = folder / ".said"
+    with TemporaryDirectory() as notes:  # not in the project, whose disk may be full
+        return _run_and_wait(folder, stage, fault, Path(notes))
+
+
+def _run_and_wait(folder: Path, stage: str, fault: Fault, notes: Path) -> Answer:
     context = multiprocessing.get_context("forkserver")
     os.environ["PYTHONPATH"] = f"{PROJECT}{os.pathsep}{PROJECT / 'tests'}"
     context.set_forkserver_preload(["faults.stages_in_processes", *(f"stages.{each}" for each in STAGES)])
-    process = context.Process(target=_run, args=(folder, stage, fault, said))
+    process = context.Process(target=_run, args=(folder, stage, fault, notes))
     process.start()
     process.join(120)
     if process.is_alive():
         process.kill()
         raise TimeoutError(f"{stage} took more than two minutes")
-    text = said.read_text(encoding="utf-8")
-    said.unlink()
-    counted = folder / ".moments"
-    moments = len(counted.read_bytes()) if counted.exists() else 0
-    counted.unlink(missing_ok=True)
     assert process.exitcode is not None
-    return Answer(process.exitcode, text, moments)
+    return Answer(process.exitcode, (notes / "said").read_text("utf-8"), len((notes / "moments").read_bytes()))
 
 
-def _run(folder: Path, stage: str, fault: Fault, said: Path) -> None:
+def _run(folder: Path, stage: str, fault: Fault, notes: Path) -> None:
     os.chdir(folder)
-    stream = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    stream = os.open(notes / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_", "GENREC_"))]:
@@ -156,7 +156,7 @@ def _run(folder: Path, stage: str, fault: Fault, said: Path) -> None:
     from genrec.command import run_stage
 
     module = importlib.import_module(f"stages.{stage}")
-    _count_moments(folder, os.open(folder / ".moments", os.O_WRONLY | os.O_CREAT), fault)
+    _count_moments(folder, os.open(notes / "moments", os.O_WRONLY | os.O_CREAT), fault)
     if fault.largest_file:
         if fault.kills_at_the_limit:
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

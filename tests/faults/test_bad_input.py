@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from faults.bad_inputs import (
     GOOD,
     INTERACTIONS,
     ITEM_TABLES,
+    ODD_INTERACTIONS,
     PARAMS,
     PARAMS_FILES,
+    ROWS,
     VECTORS,
 )
 from faults.stages_in_processes import write_params
@@ -34,6 +37,7 @@ from genrec.data.formats import read_columns
 from genrec.data.histories import Histories
 from genrec.data.manifest import Layout, Manifest, RawFile
 from genrec.data.readers import read_interactions
+from genrec.data.sources import layout_of
 from genrec.errors import UserError
 from genrec.models.checkpoint import save_model
 from genrec.models.etegrec import ETEGRec
@@ -107,6 +111,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *stages: str) -> str:
     assert line.isprintable()
     assert len(line) < 600
     assert not Path("stolen").exists()
+    assert "hunter2" not in line
     return line
 
 
@@ -122,7 +127,7 @@ def _no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["stage"])
 
 
-@pytest.mark.fault("bad interactions")
+@pytest.mark.fault("bad input: interactions")
 @pytest.mark.parametrize(("name", "content", "words"), INTERACTIONS, ids=[case[0] for case in INTERACTIONS])
 def test_bad_interactions(project, capsys, name, content, words):
     (project / name).write_bytes(content)
@@ -132,7 +137,40 @@ def test_bad_interactions(project, capsys, name, content, words):
     assert_says(refusal(capsys, "fetch_data", "prepare_data"), words)
 
 
-@pytest.mark.fault("bad item tables")
+@pytest.mark.fault("odd interactions, which are read as they are")
+@pytest.mark.parametrize(("name", "content", "pairs"), ODD_INTERACTIONS, ids=[case[0] for case in ODD_INTERACTIONS])
+def test_what_is_odd_but_not_wrong_is_read_as_it_is(tmp_path, name, content, pairs):
+    (tmp_path / name).write_bytes(content)
+    dataset = {".jsonl": "amazon-2023", ".txt": "sequences"}.get(Path(name).suffix, "interactions")
+    layout = layout_of(dataset, "interactions", name)
+    if not layout.columns and dataset == "interactions":
+        layout = replace(layout, columns={"user_key": "user_id", "item_key": "item_id", "time": "timestamp"})
+    read = read_interactions(tmp_path, Manifest(dataset, RawFile(name, "", layout)))
+    assert list(zip(read["user_key"], read["item_key"], strict=True)) == pairs
+
+
+@pytest.mark.fault("odd interactions, which are read as they are")
+def test_a_user_with_one_item_duplicate_rows_and_an_item_table_with_gaps_change_nothing_else(project):
+    prepared = []
+    for rows, repeats in (("", "keep"), ("lonely,i1,1,4\n" + ROWS, "drop")):
+        (project / "good.csv").write_text(GOOD + rows)
+        (project / "items.csv").write_text("item_id,title\ni1,One\nunknown,Two\n")
+        write_params(
+            project,
+            GIVEN,
+            {"fetch_data": {"path": "good.csv", "items_path": "items.csv"}, "prepare_data": {"repeats": repeats}},
+        )
+        read_params.cache_clear()
+        for stage in ("fetch_data", "prepare_data"):
+            importlib.import_module(f"stages.{stage}").main()
+        titles = pd.read_parquet(project / "data/prepared/items.parquet")["title"]
+        assert titles.notna().tolist() == [False, True, False, False, False]
+        prepared.append(Histories.load(project / "data/prepared/histories.npz"))
+    assert (prepared[0].items == prepared[1].items).all()
+    assert (prepared[0].offsets == prepared[1].offsets).all()
+
+
+@pytest.mark.fault("bad input: item tables")
 @pytest.mark.parametrize(("name", "content", "words"), ITEM_TABLES)
 def test_bad_item_tables(project, capsys, name, content, words):
     (project / "good.csv").write_text(GOOD)
@@ -143,7 +181,7 @@ def test_bad_item_tables(project, capsys, name, content, words):
     assert_says(refusal(capsys, *stages), words)
 
 
-@pytest.mark.fault("bad params")
+@pytest.mark.fault("bad input: params")
 @pytest.mark.parametrize(("key", "value", "words"), PARAMS, ids=[f"{case[0]}={case[1]!r}" for case in PARAMS])
 def test_bad_params(project, capsys, key, value, words):
     change: Any = value
@@ -153,21 +191,21 @@ def test_bad_params(project, capsys, key, value, words):
     assert_says(refusal(capsys, "fetch_data"), words)
 
 
-@pytest.mark.fault("bad params")
+@pytest.mark.fault("bad input: params")
 @pytest.mark.parametrize(("content", "words"), [case[1:] for case in PARAMS_FILES], ids=[c[0] for c in PARAMS_FILES])
 def test_bad_params_files(project, capsys, content, words):
     (project / "params.yaml").write_bytes(content)
     assert_says(refusal(capsys, "fetch_data"), words)
 
 
-@pytest.mark.fault("bad params")
+@pytest.mark.fault("bad input: params")
 @pytest.mark.parametrize("make", [lambda file: None, lambda file: file.mkdir()], ids=["none", "a folder"])
 def test_no_params_file(project, capsys, make):
     make(project / "params.yaml")
     assert_says(refusal(capsys, "fetch_data"), ("params.yaml not found in ", "run from the project's root folder"))
 
 
-@pytest.mark.fault("bad sources")
+@pytest.mark.fault("bad input: sources")
 @pytest.mark.parametrize(("config", "words"), [case[1:] for case in FETCHES], ids=[case[0] for case in FETCHES])
 def test_bad_sources(project, capsys, config, words):
     for name in ("good.csv", "good.xlsx", "source.json"):
@@ -177,7 +215,7 @@ def test_bad_sources(project, capsys, config, words):
     assert_says(refusal(capsys, *stages), words)
 
 
-@pytest.mark.fault("files that do not fit, are damaged or of other parameters")
+@pytest.mark.fault("bad input: files that do not fit, are damaged or of other parameters")
 @pytest.mark.parametrize(
     ("stage", "name", "content", "words"), FILES, ids=[f"{case[0]} {case[1]} {case[3][0][:24]}" for case in FILES]
 )
@@ -196,7 +234,7 @@ def test_files_that_do_not_fit(whole, tmp_path, monkeypatch, capsys, stage, name
     assert_says(refusal(capsys, stage), words)
 
 
-@pytest.mark.fault("bad embeddings of a user")
+@pytest.mark.fault("bad input: embeddings of a user")
 @pytest.mark.parametrize(("name", "content", "words"), GIVEN_EMBEDDINGS)
 def test_bad_embeddings_of_a_user(whole, tmp_path, monkeypatch, capsys, name, content, words):
     folder = tmp_path / "project"

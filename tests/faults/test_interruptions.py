@@ -1,8 +1,12 @@
 """A stage that is killed, terminated or meets a full disk leaves whole outputs or none, and ends well the next time."""
 
+import os
 import random
+import re
 import shutil
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,7 @@ pytestmark = pytest.mark.faults
 
 Reference = tuple[Path, dict[str, Answer]]
 SEED = 7
+PAGE = 4096
 
 
 def seeded_shares(stage: str, n: int, fault: str) -> list[float]:
@@ -114,10 +119,41 @@ def test_a_full_disk_is_said_in_one_line(reference: Reference, tmp_path: Path, s
     attempt.run_again()
 
 
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A disk of its own, that a test can fill; only root may mount one."""
+    disk = tmp_path_factory.mktemp("disk")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("no disk could be mounted: the other tests of a full disk limit the size of a file")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(("stage", "share"), cases("disk with no space left in", 1, 2, 2))
+def test_no_space_left_is_said_in_one_line(reference: Reference, small_disk: Path, stage: str, share: float) -> None:
+    attempt = Try(reference, small_disk / "try", stage)
+    pages = sum(-(-file.stat().st_size // PAGE) for file in output_files(attempt))
+    filler = small_disk / "filler"
+    left = os.statvfs(small_disk)
+    filler.write_bytes(b"." * (left.f_bavail * left.f_frsize - int(share * pages) * PAGE))
+    answer = attempt.strike(Fault())
+    filler.unlink()
+    assert answer.status == 1, answer.said
+    assert "Traceback" not in answer.said
+    assert answer.said.splitlines()[-1].startswith("error: ")
+    assert "No space left on device" in answer.said
+    attempt.run_again()
+    shutil.rmtree(small_disk / "try")
+
+
 def largest_output(attempt: Try) -> int:
+    return max(file.stat().st_size for file in output_files(attempt))
+
+
+def output_files(attempt: Try) -> list[Path]:
     paths = [attempt.whole / output for output in outputs(attempt.stage)]
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-    return max(file.stat().st_size for file in files if file.is_file())
+    return [file for file in files if file.is_file()]
 
 
 @pytest.mark.parametrize(("stage", "share"), cases("SIGTERM in", 1, 3, 4))
@@ -145,3 +181,49 @@ def test_another_parameters_scratch_is_never_resumed(reference: Reference, tmp_p
     write_params(attempt.folder)
     remove_outputs(attempt.folder, stage)
     assert "resuming" in attempt.run_again().said
+
+
+@pytest.mark.fault("damaged checkpoint of an interrupted training")
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [*((stage, "last.ckpt") for stage in TRAINING), ("train_sasrec", "epoch="), ("train_etegrec", "joint.pt")],
+)
+def test_a_damaged_checkpoint_is_not_gone_on_from(reference: Reference, tmp_path: Path, stage: str, name: str) -> None:
+    # as a power cut leaves a file whose name reached the disk before its content did
+    attempt = Try(reference, tmp_path, stage)
+    attempt.strike(Fault(attempt.moment(0.95 if name == "joint.pt" else 0.6)))
+    damaged = [file for file in attempt.folder.glob(".genrec/scratch/*/**/*") if file.name.startswith(name)]
+    assert damaged
+    for file in damaged:
+        file.write_bytes(file.read_bytes()[:100] if name == "last.ckpt" else b"")
+    assert "is damaged" in attempt.run_again().said
+
+
+@pytest.mark.fault("project moved between a kill and the next run")
+@pytest.mark.parametrize("stage", ["train_sasrec", "train_etegrec"])
+def test_a_moved_project_ends_with_the_same_bytes(reference: Reference, tmp_path: Path, stage: str) -> None:
+    # a checkpoint names its folder, and Lightning forgets the best score when that is another
+    attempt = Try(reference, tmp_path, stage)
+    attempt.strike(Fault(attempt.moment(0.7)))
+    moved = tmp_path / "elsewhere"
+    attempt.folder.rename(moved)
+    attempt.folder = moved
+    (scratch,) = (moved / ".genrec/scratch").glob("*")
+    assert "resuming" not in run_stage_process(moved, stage).said
+    shutil.rmtree(scratch)
+    assert digests(moved) == digests(attempt.whole)
+
+
+@pytest.mark.fault("learning rate of 1e30 in every training")
+@pytest.mark.parametrize("stage", TRAINING)
+def test_a_training_that_explodes_is_told_with_its_place(reference: Reference, tmp_path: Path, stage: str) -> None:
+    attempt = Try(reference, tmp_path, stage)
+    write_params(attempt.folder, {stage: {"learning_rate": 1e30}})
+    answer = attempt.strike(Fault())
+    assert answer.status == 1
+    assert "Traceback" not in answer.said
+    (line,) = [line for line in answer.said.splitlines() if line.startswith("error: ")]
+    assert re.match(rf"error: {stage}(/tiger)?: in epoch \d+, batch \d+, step \d+: .*; lower the learning rate", line)
+    write_params(attempt.folder)
+    assert "resuming" not in run_stage_process(attempt.folder, stage).said
+    assert digests(attempt.folder) == digests(attempt.whole)

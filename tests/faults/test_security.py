@@ -11,7 +11,7 @@ import pytest
 from faults.stages_in_processes import PROJECT
 from genrec.data.fetching import fetch_movielens
 from genrec.errors import UserError
-from genrec.params import flatten, read_params, read_yaml
+from genrec.params import SECRET, flatten, read_params, read_yaml
 from genrec.run_store import Store, without_credentials
 
 CODE = {
@@ -137,6 +137,10 @@ class TestSecrets:
         assert "secret" not in Store.find(Path("/p")).shown
         assert "secret" not in str(Store.find(Path("/p")).failure(OSError("https://ann:secret@host/x is down")))
         assert "secret" not in without_credentials("GET http://ann:secret@host and ftp://bob:secret@host")
+
+    def test_an_ordinary_address_holds_none(self) -> None:
+        for address in ("https://example.org/data/beauty.csv.gz?download=1&key=ratings", "a@b/c.csv", "monkey?a=b"):
+            assert not SECRET.search(address)
 
     def test_the_server_listens_to_this_machine_alone(self) -> None:
         commands = [line for line in (PROJECT / "Makefile").read_text().splitlines() if "mlflow ui" in line]

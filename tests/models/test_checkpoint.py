@@ -8,7 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from genrec.errors import UserError
-from genrec.models.checkpoint import load_folder, load_model, save_folder, save_model
+from genrec.models.checkpoint import (
+    load_folder,
+    load_model,
+    read_own_checkpoint,
+    save_folder,
+    save_model,
+    write_checkpoint,
+)
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
@@ -202,3 +209,14 @@ def test_a_folder_whose_weights_are_not_all_there_is_refused(tmp_path):
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="holds no SASRec"):
         load_folder(SASRec, tmp_path)
+
+
+@pytest.mark.parametrize("left", [0, 100, -20])
+def test_a_damaged_checkpoint_of_a_scratch_folder_is_said_and_goes_away(tmp_path, capsys, left):
+    file = tmp_path / "last.ckpt"
+    write_checkpoint({"epoch": 3}, file)
+    assert read_own_checkpoint(file) == {"epoch": 3}
+    file.write_bytes(file.read_bytes()[:left])
+    assert read_own_checkpoint(file) is None
+    assert "last.ckpt is damaged (" in capsys.readouterr().err
+    assert not file.exists()

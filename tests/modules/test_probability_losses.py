@@ -44,3 +44,10 @@ def test_a_task_without_any_label_is_zero_and_needs_no_gradient():
     (loss,) = masked_task_losses(torch.rand(2, 1, requires_grad=True), torch.full((2, 1), torch.nan), ["regression"])
     assert float(loss) == 0
     assert not loss.requires_grad
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_probability_has_no_finite_loss(value):
+    # torch's own raises an error that names neither the term nor the step
+    loss = binary_cross_entropy(torch.tensor([0.5, value]), torch.tensor([1, 0]))
+    assert not loss.isfinite()

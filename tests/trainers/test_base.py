@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from genrec.code_table import build_code_table
 from genrec.data.batches import BatchSampler, Rows, Windows, row_loader, window_loader
 from genrec.data.histories import Histories
+from genrec.errors import UserError
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
-from genrec.trainers.base import BaseTrainer
+from genrec.trainers.base import BaseTrainer, check_gpus
 from genrec.trainers.config import TrainingConfig
 from genrec.trainers.curves import CurveLogger
 
@@ -598,3 +599,11 @@ def test_two_processes_train_the_same_bytes(tmp_path):
     for name in ("model.ckpt", "history.csv"):
         first, second = (hashlib.sha256((folder / name).read_bytes()).hexdigest() for folder in folders)
         assert first == second
+
+
+@pytest.mark.parametrize("gpus", [99, [99]])
+def test_gpus_that_are_not_there_are_refused(gpus):
+    check_gpus(0)
+    check_gpus([])
+    with pytest.raises(UserError, match=r"trainer\.gpus is .*99.*, but torch finds \d+ GPUs on this machine; lower it"):
+        check_gpus(gpus)
