@@ -12,10 +12,11 @@ import logging
 import math
 import os
 import shutil
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
