@@ -121,9 +121,7 @@ def kill_in(project: Project, stages: list[str], checkpoint: str, share: float) 
         # the last kill may have come when its stage had just ended, and this one runs
         wait_until(lambda: set(stages_in(log.read_text())) & set(stages) or running.poll() is not None, 0.05)
         if checkpoint:
-            wait_until(
-                lambda: list(scratch.glob(awaited)) or running.poll() is not None, 0.005
-            )
+            wait_until(lambda: list(scratch.glob(awaited)) or running.poll() is not None, 0.005)
         time.sleep(share / 20 if checkpoint else share)
         assert running.poll() is None, log.read_text()
         os.killpg(running.pid, signal.SIGKILL)
