@@ -177,7 +177,6 @@ class TestValues:
             ("evaluate.ks", [5, 5, 10], "must be one or more numbers, strictly ascending"),
             ("evaluate.ks.1", 0, "input should be greater than or equal to 1"),
             ("evaluate.n_beams", 19, "must be at least 20, the last of evaluate.ks"),
-            ("track.experiment", 7, "input should be a valid string"),
             ("trainer.precision", "16", "input should be '32-true' or 'bf16-mixed'"),
         ],
     )
@@ -209,6 +208,14 @@ class TestValues:
         message = mistake_in(changed("train_sasrec.embedding_dim", 0))
         assert message == "params.yaml: train_sasrec.embedding_dim: input should be greater than or equal to 1, got 0"
         assert mistake_in(changed("evaluate.ks", [20, 10])).count("evaluate.") == 1
+
+    def test_a_number_for_a_name_is_refused_with_the_way_out(self) -> None:
+        line = mistake_in(changed("track.experiment", 7))
+        assert line == "params.yaml: track.experiment: input should be a valid string, got 7; put it in quotes"
+
+    def test_a_checksum_of_digits_is_a_checksum(self) -> None:
+        # YAML takes it for a number
+        assert check_params(changed("fetch_data.sha256", int("7" * 64)), "params.yaml").fetch_data.sha256 == "7" * 64
 
 
 class TestFlatten:

@@ -140,8 +140,9 @@ class BaseTrainer:
             self._last_file.unlink(missing_ok=True)
         last = read_own_checkpoint(self._last_file)
         best = None if last is None else _best_file(last)
-        # without its best weights it could not end well
-        return None if best is not None and read_own_checkpoint(best) is None else last
+        # one that is absent gave way to a better one in the epoch that broke off, which is trained again
+        is_damaged = best is not None and best.exists() and read_own_checkpoint(best) is None
+        return None if is_damaged else last
 
     def _is_finished(self, last: dict[str, Any]) -> bool:
         """Whether the interrupted run had trained its last epoch, so that another would be one too many."""
