@@ -142,9 +142,19 @@ class LoaderSeed(Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.is_resuming = False
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.is_resuming = True
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
+        if self.is_resuming:
+            # a resumed run's iterator is there already: its making draws this number in every other epoch
+            torch.empty((), dtype=torch.int64).random_()
+            self.is_resuming = False
 
 
 class TaskTrainer(BaseTrainer):

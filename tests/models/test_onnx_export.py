@@ -1,6 +1,7 @@
 """The exported graphs give what torch gives."""
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -8,7 +9,6 @@ from genrec.models.history_towers import HistoryTowers
 from genrec.models.onnx_export import export_onnx
 from genrec.models.ranker import NETWORKS, Ranker
 
-onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.slow
 
 GENERATOR = torch.Generator().manual_seed(0)

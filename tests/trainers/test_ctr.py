@@ -215,6 +215,58 @@ def test_one_cycle_steps_each_batch_over_the_whole_run(tmp_path):
     assert rates(tmp_path, lr_scheduler.OneCycleLR, {"max_lr": 0.1}) == pytest.approx(expected)
 
 
+def halving(optimizer):
+    return lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+
+def in_sequence(optimizer):
+    return lr_scheduler.SequentialLR(
+        optimizer, [lr_scheduler.ConstantLR(optimizer, 0.5, 2), halving(optimizer)], milestones=[2]
+    )
+
+
+def chained(optimizer):
+    return lr_scheduler.ChainedScheduler([lr_scheduler.ConstantLR(optimizer, 0.5, 2), halving(optimizer)])
+
+
+EVERY_SCHEDULER = {
+    "LambdaLR": (lr_scheduler.LambdaLR, {"lr_lambda": lambda epoch: 0.9**epoch}),
+    "MultiplicativeLR": (lr_scheduler.MultiplicativeLR, {"lr_lambda": lambda epoch: 0.9}),
+    "StepLR": (lr_scheduler.StepLR, {"step_size": 2}),
+    "MultiStepLR": (lr_scheduler.MultiStepLR, {"milestones": [1, 3]}),
+    "ConstantLR": (lr_scheduler.ConstantLR, {"factor": 0.5, "total_iters": 2}),
+    "LinearLR": (lr_scheduler.LinearLR, {"total_iters": 3}),
+    "ExponentialLR": (lr_scheduler.ExponentialLR, {"gamma": 0.5}),
+    "SequentialLR": (in_sequence, {}),
+    "CosineAnnealingLR": (lr_scheduler.CosineAnnealingLR, {"T_max": 4}),
+    "ChainedScheduler": (chained, {}),
+    "CyclicLR": (lr_scheduler.CyclicLR, {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3}),
+    "CosineAnnealingWarmRestarts": (lr_scheduler.CosineAnnealingWarmRestarts, {"T_0": 2}),
+    "OneCycleLR": (lr_scheduler.OneCycleLR, {"max_lr": 0.1, "total_steps": 16}),
+    "PolynomialLR": (lr_scheduler.PolynomialLR, {"total_iters": 4}),
+}
+
+
+def test_none_of_torchs_schedulers_is_forgotten():
+    # a plateau needs a figure: its test stands above
+    assert set(EVERY_SCHEDULER) == set(lr_scheduler.__all__) - {"LRScheduler", "ReduceLROnPlateau"}
+
+
+@pytest.mark.parametrize("name", EVERY_SCHEDULER)
+def test_every_scheduler_of_torch_gives_the_rates_of_a_plain_loop(tmp_path, name):
+    scheduler_fn, params = EVERY_SCHEDULER[name]
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = scheduler_fn(optimizer, **params)
+    expected = []
+    for step in range(16):  # four epochs of four batches
+        if step % 4 == 0:
+            expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if name in ("OneCycleLR", "CyclicLR") or step % 4 == 3:
+            scheduler.step()
+    assert rates(tmp_path, scheduler_fn, params) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("scheduler_fn", [None, lr_scheduler.OneCycleLR])
 @pytest.mark.parametrize("loader", ["plain", "whole"])
 def test_three_single_epochs_equal_a_fit_of_three_bit_for_bit(tmp_path, scheduler_fn, loader):

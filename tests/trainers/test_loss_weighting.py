@@ -118,6 +118,13 @@ def test_metabalance_leaves_the_main_gradient_and_what_only_one_task_uses():
     assert torch.equal(balanced["heads.1.weight"], auxiliary["heads.1.weight"])
 
 
+def test_metabalance_adds_the_scaled_auxiliary_gradient_to_an_untouched_main_one():
+    main, auxiliary = (gradients(MetaBalance(2, n_tensors(), 1.0), only=task)["shared.weight"] for task in (0, 1))
+    balanced = gradients(MetaBalance(2, n_tensors(), 1.0))["shared.weight"]
+    assert torch.allclose(balanced, main + auxiliary * main.norm() / auxiliary.norm(), rtol=1e-5)
+    assert torch.equal(gradients(MetaBalance(2, n_tensors(), 0.0))["shared.weight"], main + auxiliary)
+
+
 def test_metabalance_keeps_a_moving_average_of_norms():
     weighting = MetaBalance(2, n_tensors(), 0.7, beta=0.9)
     network = TwoHeads()
@@ -203,7 +210,6 @@ def test_unknown_methods_and_settings_are_refused():
 
 
 def test_an_aggregator_of_torchjd_combines_the_shared_gradients():
-    pytest.importorskip("torchjd")
     mean = build_weighting({"method": "jd", "aggregator": "Mean"}, 2, TwoHeads())
     network = TwoHeads()
     expected = torch.autograd.grad(torch.stack(losses_of(network)).mean(), network.shared.weight)[0]
