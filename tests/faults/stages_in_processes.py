@@ -116,12 +116,17 @@ class Answer:
     Attributes:
         status: 0, an exit status, or minus the signal that ended it.
         said: all that it wrote to stdout and stderr.
-        moments: how many it had, up to its end.
+        trace: a letter for each moment up to its end: the first of the phase whose batch starts (`b` of a model without
+            phases), `.` for an operation on a file.
     """
 
     status: int
     said: str
-    moments: int
+    trace: str
+
+    @property
+    def moments(self) -> int:
+        return len(self.trace)
 
 
 def run_stage_process(folder: Path, stage: str, fault: Fault = Fault()) -> Answer:
@@ -139,10 +144,10 @@ def run_stage_process(folder: Path, stage: str, fault: Fault = Fault()) -> Answe
     text = said.read_text(encoding="utf-8")
     said.unlink()
     counted = folder / ".moments"
-    moments = len(counted.read_bytes()) if counted.exists() else 0
+    trace = counted.read_text(encoding="ascii") if counted.exists() else ""
     counted.unlink(missing_ok=True)
     assert process.exitcode is not None
-    return Answer(process.exitcode, text, moments)
+    return Answer(process.exitcode, text, trace)
 
 
 def _run(folder: Path, stage: str, fault: Fault, said: Path) -> None:
@@ -165,15 +170,15 @@ def _run(folder: Path, stage: str, fault: Fault, said: Path) -> None:
 
 
 def _count_moments(folder: Path, counter: int, fault: Fault) -> None:
-    """A byte a moment, so that the count outlives a kill."""
+    """A letter a moment, so that the trace outlives a kill."""
     from genrec.trainers.callbacks import EpochSeed
 
     root, passed = f"{folder}{os.sep}", 0
 
-    def moment() -> None:
+    def moment(letter: str = ".") -> None:
         nonlocal passed
         passed += 1
-        os.write(counter, b".")
+        os.write(counter, letter.encode("ascii"))
         if passed == fault.at_moment:
             os.kill(os.getpid(), fault.signal)
 
@@ -186,9 +191,9 @@ def _count_moments(folder: Path, counter: int, fault: Fault) -> None:
             moment()
 
     def counted(step: Callable[..., None]) -> Callable[..., None]:
-        def start_batch(*arguments: Any) -> None:
-            moment()
-            step(*arguments)
+        def start_batch(callback: Any, trainer: Any, model: Any, *arguments: Any) -> None:
+            moment(getattr(model, "phase", "batch")[0])
+            step(callback, trainer, model, *arguments)
 
         return start_batch
 
