@@ -117,12 +117,17 @@ class Answer:
     Attributes:
         status: 0, an exit status, or minus the signal that ended it.
         said: all that it wrote to stdout and stderr.
-        moments: how many it had, up to its end.
+        trace: a letter for each moment up to its end: the first of the phase whose batch starts (`b` of a model without
+            phases), `.` for an operation on a file.
     """
 
     status: int
     said: str
-    moments: int
+    trace: str
+
+    @property
+    def moments(self) -> int:
+        return len(self.trace)
 
 
 def run_stage_process(folder: Path, stage: str, fault: Fault = Fault()) -> Answer:
@@ -142,7 +147,8 @@ def _run_and_wait(folder: Path, stage: str, fault: Fault, notes: Path) -> Answer
         process.kill()
         raise TimeoutError(f"{stage} took more than two minutes")
     assert process.exitcode is not None
-    return Answer(process.exitcode, (notes / "said").read_text("utf-8"), len((notes / "moments").read_bytes()))
+    said, trace = ((notes / name).read_text(encoding="utf-8") for name in ("said", "moments"))
+    return Answer(process.exitcode, said, trace)
 
 
 def _run(folder: Path, stage: str, fault: Fault, notes: Path) -> None:
@@ -165,15 +171,15 @@ def _run(folder: Path, stage: str, fault: Fault, notes: Path) -> None:
 
 
 def _count_moments(folder: Path, counter: int, fault: Fault) -> None:
-    """A byte a moment, so that the count outlives a kill."""
+    """A letter a moment, so that the trace outlives a kill."""
     from genrec.trainers.callbacks import EpochSeed
 
     root, passed = f"{folder}{os.sep}", 0
 
-    def moment() -> None:
+    def moment(letter: str = ".") -> None:
         nonlocal passed
         passed += 1
-        os.write(counter, b".")
+        os.write(counter, letter.encode("ascii"))
         if passed == fault.at_moment:
             os.kill(os.getpid(), fault.signal)
 
@@ -186,9 +192,9 @@ def _count_moments(folder: Path, counter: int, fault: Fault) -> None:
             moment()
 
     def counted(step: Callable[..., None]) -> Callable[..., None]:
-        def start_batch(*arguments: Any) -> None:
-            moment()
-            step(*arguments)
+        def start_batch(callback: Any, trainer: Any, model: Any, *arguments: Any) -> None:
+            moment(getattr(model, "phase", "batch")[0])
+            step(callback, trainer, model, *arguments)
 
         return start_batch
 

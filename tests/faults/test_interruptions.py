@@ -89,13 +89,21 @@ def test_a_killed_stage_ends_with_the_same_bytes(
     assert not has_checkpoint or again.moments < attempt.answer.moments, "it began from the beginning"
 
 
-def test_kills_struck_both_stages_of_etegrec(reference: Reference, tmp_path: Path) -> None:
-    states = []
-    for turn, share in enumerate((0.3, 0.9)):
-        attempt = Try(reference, tmp_path / str(turn), "train_etegrec")
-        attempt.strike(Fault(attempt.moment(share)))
-        states.append(any(attempt.folder.glob(".genrec/scratch/*/joint.pt")))
-    assert states == [False, True]
+@pytest.mark.fault("kill -9 in a phase of ETEGRec")
+@pytest.mark.parametrize("turn", ["first", "last"])
+@pytest.mark.parametrize("phase", ["tokenizer", "recommender", "final"])
+def test_etegrec_killed_within_a_phase_ends_with_the_same_bytes(
+    reference: Reference, tmp_path: Path, phase: str, turn: str
+) -> None:
+    attempt = Try(reference, tmp_path, "train_etegrec")
+    # an epoch's batches stand together, and two epochs of a phase are never neighbours but in the final stage
+    epochs = list(re.finditer(f"{phase[0]}{{2,}}", attempt.answer.trace))
+    chosen = epochs[0 if turn == "first" else -1]
+    # moments count from 1: this is the epoch's second batch
+    assert attempt.strike(Fault(chosen.start() + 2)).status == -signal.SIGKILL
+    assert any(attempt.folder.glob(".genrec/scratch/*/joint.pt")) == (phase == "final")
+    again = attempt.run_again()
+    assert ("resuming" in again.said) == (chosen is not epochs[0] or phase != "tokenizer")
 
 
 @pytest.mark.parametrize(("stage", "share"), cases("killed in the middle of a write in", 2, 2, 2))
