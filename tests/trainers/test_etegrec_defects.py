@@ -1,0 +1,134 @@
+"""Defects of ETEGRec's published code that this one must not have; each test is named after one.
+
+That the item embeddings never drift, that runs resume, and that the trained rates follow the schedule stands in
+test_etegrec.py; that a checkpoint of another format loads nothing and is refused, in tests/models/test_checkpoint.py.
+"""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from genrec.data.batches import training_loader, window_loader
+from genrec.errors import UserError
+from genrec.evaluation.evaluator import Evaluator
+from genrec.models.checkpoint import load_model, save_model
+from genrec.models.rqvae import RqVae
+from genrec.modules.schedules import learning_rate_factor
+from genrec.params import check_params, read_yaml
+from trainers.test_etegrec import HISTORIES, N_ITEMS, TOKENIZER, Watched, built, train
+
+pytestmark = pytest.mark.slow
+
+
+def test_strict_loading_a_tokenizer_that_lacks_a_weight_is_refused():
+    # The authors load with strict=False: a checkpoint of another format loads nothing, and nothing is said.
+    model, lacking = built(), RqVae(**TOKENIZER)
+    del lacking.decoder
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(RuntimeError, match="Missing key"):
+        model.start_from(lacking, model.item_embeddings)
+    assert model.state_dict().keys() == before.keys()
+
+
+def test_strict_loading_a_tokenizer_comes_back_whole(tmp_path):
+    tokenizer, model = RqVae(**TOKENIZER), built()
+    save_model(tokenizer, tmp_path / "rqvae.ckpt")
+    model.start_from(load_model(RqVae, tmp_path / "rqvae.ckpt"), model.item_embeddings)
+    assert all(torch.equal(model.tokenizer.state_dict()[name], value) for name, value in tokenizer.state_dict().items())
+
+
+def test_accumulation_is_refused_and_not_ignored(tmp_path):
+    # The authors' setting only shortens the schedule: nothing is accumulated.
+    with pytest.raises(MisconfigurationException, match="gradient accumulation is not supported"):
+        train(tmp_path, built(), accumulate_grad_batches=4)
+
+
+@pytest.mark.parametrize("option", ["gradient_accumulation_steps", "accumulate_grad_batches", "optimizer", "learner"])
+def test_accumulation_and_an_unknown_optimizer_can_not_be_asked_for(option):
+    # The authors' trainer takes AdamW for any optimizer that it does not know.
+    params = read_yaml(Path("params.yaml"))
+    params["train_etegrec"][option] = "adagrad"
+    with pytest.raises(UserError, match=f"unknown key 'train_etegrec.{option}'"):
+        check_params(params, "params.yaml")
+
+
+def test_the_cosine_never_rises_again_past_its_end():
+    factor = learning_rate_factor("cosine", 10, 100)
+    assert [factor(step) for step in (100, 150, 190)] == [0, 0, 0]
+
+
+def digests(folder):
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.rglob("*.ckpt")}
+
+
+def test_no_checkpoint_of_the_joint_stage_is_overwritten_by_the_final_one(tmp_path):
+    # The authors' stages both write <epoch>.pt into one folder.
+    train(tmp_path, built(), final_max_epochs=0, resume=True)
+    joint = digests(tmp_path / "joint")
+    train(tmp_path, built(), final_max_epochs=4, resume=True)
+    assert len(joint) >= 2
+    assert digests(tmp_path / "joint") == joint
+    assert len(digests(tmp_path / "final")) >= 2
+
+
+class NeverRight(Watched):
+    """No target is ever found."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_ndcg_at_10", torch.tensor(0.0), batch_size=len(batch["target"]))
+
+
+def test_a_joint_stage_whose_metric_stays_zero_has_a_best_state(tmp_path):
+    # The authors' best score starts at 0, so that nothing is saved and the final stage finds no file.
+    model = built()
+    model.__class__ = NeverRight
+    model, curves = train(tmp_path, model, final_max_epochs=1)
+    first = model.notes[4]["before"]
+    assert all(torch.equal(value, model.notes[1]["after"][name]) for name, value in first.items())
+    assert len(curves) == 5
+
+
+class Modes(Watched):
+    """Notes which modules have dropout on, batch by batch."""
+
+    def on_train_batch_start(self, batch, batch_idx):
+        super().on_train_batch_start(batch, batch_idx)
+        parts = {"tokenizer": self.tokenizer, "generator": self.generator.network, "adapter": self.sequence_adapter}
+        modes = {name: {module.training for module in part.modules()} for name, part in parts.items()}
+        self.notes[-1].setdefault("modes", []).append(modes)
+
+
+def test_dropout_is_on_in_the_module_that_learns_also_after_a_validation(tmp_path):
+    # A validation leaves everything in eval mode; here one precedes each epoch but the first of a stage.
+    model = built(cycle=2)
+    model.__class__ = Modes
+    model, _ = train(tmp_path, model)
+    for note in model.notes:
+        learns = note["phase"] == "tokenizer"
+        expected = {"tokenizer": {learns}, "generator": {not learns}, "adapter": {not learns}}
+        assert all(modes == expected for modes in note["modes"])
+
+
+@pytest.mark.parametrize("encoder", ["causal", "bidirectional"])
+def test_the_longest_history_is_honoured_where_it_is_learned_from_and_where_it_is_evaluated(encoder):
+    # The authors' max_his_len is read nowhere.
+    longest = 3
+    for loader in (
+        training_loader(HISTORIES, encoder, longest, 8, seed=1, windows_per_epoch=0),
+        window_loader(HISTORIES, "validation", longest, 8, seed=1),
+    ):
+        assert max(batch["history"].shape[1] for batch in loader) == longest
+    model, seen = built(max_history=longest, causal=encoder == "causal").eval(), []
+    search = model.generate
+
+    def watched(history, n_beams, constrained=True):
+        seen.append(history.shape[1])
+        return search(history, n_beams, constrained)
+
+    model.generate = watched
+    evaluator = Evaluator(HISTORIES, ks=(5,), batch_size=8, n_resamples=2, seed=1, progress_bar=False)
+    evaluator.of_generator(model, n_beams=N_ITEMS)
+    assert max(seen) == longest
