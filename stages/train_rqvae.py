@@ -10,7 +10,7 @@ from genrec.data.batches import row_loader
 from genrec.data.embeddings import load_embeddings
 from genrec.data.output import write_metrics
 from genrec.models.checkpoint import save_model
-from genrec.models.rqvae import RqVae
+from genrec.models.rqvae import ROWS, RqVae
 from genrec.modules.code_health import check_gates, code_health
 from genrec.params import Model, Runtime, Trainer, TrainRqvae, read_section, read_seed
 from genrec.scratch import scratch
@@ -66,7 +66,7 @@ def main() -> None:
                 checkpoint_dir=str(folder),
                 resume=True,
             )
-            whole_catalogue = row_loader(features, len(features), seed)
+            whole_catalogue = row_loader(features, min(len(features), ROWS), seed)
             BaseTrainer(model, training, logger).train(row_loader(features, config.batch_size, seed), whole_catalogue)
         model.eval()
         health = code_health(model.semantic_codes(features), shape.code_num)
