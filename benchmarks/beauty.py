@@ -7,13 +7,16 @@ drawn from a distribution of the same mean.
 import gzip
 import os
 from functools import cache
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from genrec.code_table import build_code_table
-from genrec.data.histories import Histories
+from genrec.data.batches import GROUPED_BATCHES
+from genrec.data.histories import Examples, Histories
 
 N_USERS, N_ITEMS = 22_363, 12_101
 SHORTEST, TAIL, LONGEST = 5, 4.3, 204
@@ -43,6 +46,31 @@ def drawn_histories() -> Histories:
     lengths = np.minimum(SHORTEST + (TAIL * random.pareto(2, N_USERS)).astype(int), LONGEST)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     return Histories(random.integers(1, N_ITEMS, offsets[-1], np.int32, endpoint=True), offsets, N_ITEMS)
+
+
+def evaluation_batches(max_history: int, n_batches: int, n_users: int) -> list[Tensor]:
+    """Histories as the evaluation forms its batches, users of like length together; at equal steps of their order."""
+    examples = histories().examples("test").cut(max_history)
+    order = np.argsort(-examples.lengths, kind="stable")
+    n_all = len(order) // n_users
+    starts = [(2 * i + 1) * n_all // (2 * n_batches) * n_users for i in range(n_batches)]
+    return [_padded(examples.take(order[start : start + n_users])) for start in starts]
+
+
+def users_in_any_order(max_history: int, n_users: int) -> Tensor:
+    """Histories of random test users, padded to the longest."""
+    examples = histories().examples("test").cut(max_history)
+    return _padded(examples.take(np.random.default_rng(0).permutation(len(examples))[:n_users]))
+
+
+def _padded(examples: Examples) -> Tensor:
+    return torch.from_numpy(histories().padded(examples)).long()
+
+
+def spread(loader: DataLoader[dict[str, Tensor]], n: int) -> list[dict[str, Tensor]]:
+    """n batches that stand for an epoch: of as many as are grouped together, those at equal steps of their length."""
+    batches = sorted(islice(loader, GROUPED_BATCHES), key=lambda batch: batch["history"].shape[1])
+    return [batches[(2 * i + 1) * len(batches) // (2 * n)] for i in range(n)]
 
 
 def code_table(n_items: int = N_ITEMS) -> Tensor:

@@ -1,37 +1,34 @@
-"""The best existing items of a beam search, Beauty's histories: by width of the beam, and by size of the catalogue."""
+"""The best existing items of a beam search, Beauty's histories: by width of the beam, and by size of the catalogue.
+
+Ours are given users as our evaluation gives them, sorted by length. Public code takes them as they come and pads to the
+longest, so the peers are measured so; Hugging Face's also with users of like length, to tell what the order is worth.
+"""
 
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.beauty import CODES, N_ITEMS, code_table, histories
+from benchmarks.beauty import CODES, N_ITEMS, code_table, evaluation_batches, users_in_any_order
 from benchmarks.harness import Case, Turn
 from benchmarks.paper_size import LENGTH, MAX_HISTORY, cornac_model, hugging_face_model, our_model
 from genrec.code_table import to_tokens
 from genrec.command import keep_freed_memory
+from genrec.modules.item_generator import BEAM_ROWS
 
-OUR_USERS = 128
-
-
-def test_histories(n_users: int) -> Tensor:
-    """Of random users, the longest first as the evaluation sorts them; padded to the longest."""
-    examples = histories().examples("test").cut(MAX_HISTORY)
-    drawn = examples.take(np.random.default_rng(0).permutation(len(examples))[:n_users])
-    ordered = drawn.take(np.argsort(-drawn.lengths, kind="stable"))
-    return torch.from_numpy(histories().padded(ordered)).long()
+BATCHES = 6
 
 
 def ours(n_beams: int, n_items: int = N_ITEMS) -> Turn:
     keep_freed_memory()
     model = our_model(causal=False, table=code_table(n_items)).eval()
-    batch = test_histories(OUR_USERS)
+    work = evaluation_batches(MAX_HISTORY, BATCHES, BEAM_ROWS // n_beams)
 
     def turn() -> float:
-        model.generator.generate(batch, n_beams)
-        return len(batch)
+        for batch in work:
+            model.generator.generate(batch, n_beams)
+        return sum(map(len, work))
 
     return turn
 
@@ -45,19 +42,21 @@ def children_of(table: Tensor, offsets: Tensor) -> dict[tuple[int, ...], list[in
     return {prefix: sorted(codes) for prefix, codes in children.items()}
 
 
-def hugging_face(n_beams: int, n_users: int) -> Turn:
+def hugging_face(n_beams: int, work: list[Tensor]) -> Turn:
     model, table = hugging_face_model().eval(), code_table()
     children = children_of(table, 1 + torch.arange(LENGTH) * CODES)
-    tokens = to_tokens(table, CODES)[test_histories(n_users)].flatten(1)
+    tokens_of = to_tokens(table, CODES)
 
     @torch.no_grad()
     def turn() -> float:
-        model.generate(
-            input_ids=tokens, attention_mask=(tokens != 0).long(), num_beams=n_beams, num_return_sequences=n_beams,
-            max_new_tokens=LENGTH, do_sample=False, length_penalty=0.0,
-            prefix_allowed_tokens_fn=lambda _, prefix: children[tuple(prefix.tolist()[1:])],
-        )  # fmt: skip
-        return n_users
+        for history in work:
+            tokens = tokens_of[history].flatten(1)
+            model.generate(
+                input_ids=tokens, attention_mask=(tokens != 0).long(), num_beams=n_beams, num_return_sequences=n_beams,
+                max_new_tokens=LENGTH, do_sample=False, length_penalty=0.0,
+                prefix_allowed_tokens_fn=lambda _, prefix: children[tuple(prefix.tolist()[1:])],
+            )  # fmt: skip
+        return sum(map(len, work))
 
     return turn
 
@@ -67,7 +66,7 @@ def cornac(n_beams: int, n_users: int) -> Turn:
     model = cornac_model(table).eval()
     children = children_of(table, torch.zeros(LENGTH, dtype=torch.int32))
     by_level = [{p: torch.tensor(c) for p, c in children.items() if len(p) == level} for level in range(LENGTH)]
-    tokens = to_tokens(table, CODES)[test_histories(n_users)].flatten(1)
+    tokens = to_tokens(table, CODES)[users_in_any_order(MAX_HISTORY, n_users)].flatten(1)
 
     def turn() -> float:
         for row in tokens.split(1):
@@ -80,7 +79,12 @@ def cornac(n_beams: int, n_users: int) -> Turn:
 def widths(n_beams: int, peer_users: int) -> Case:
     contenders: dict[str, Callable[[], Turn]] = {
         "genrec": partial(ours, n_beams),
-        "Hugging Face T5, prefix function": partial(hugging_face, n_beams, peer_users),
+        "Hugging Face T5, prefix function": lambda: hugging_face(
+            n_beams, [users_in_any_order(MAX_HISTORY, peer_users)]
+        ),
+        "the same, users of like length": lambda: hugging_face(
+            n_beams, evaluation_batches(MAX_HISTORY, BATCHES, max(peer_users // 8, 1))
+        ),
         "cornac": partial(cornac, n_beams, peer_users // 2),
     }
     return Case(f"constrained generation, beam {n_beams}, 12,101 items", "users", contenders)

@@ -5,32 +5,35 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.beauty import CODES, LEVELS, N_ITEMS, histories
+from benchmarks.beauty import CODES, LEVELS, N_ITEMS, evaluation_batches, histories, spread
 from benchmarks.harness import Case, Turn
 from benchmarks.paper_size import train
 from genrec.command import keep_freed_memory
 from genrec.data.batches import window_loader
 from genrec.models.etegrec import ETEGRec
 from genrec.models.rqvae import RqVae
+from genrec.modules.item_generator import BEAM_ROWS
 
-BATCH, MAX_HISTORY, DIM, N_BEAMS = 64, 50, 256, 20
+BATCH, BATCHES, MAX_HISTORY, DIM, N_BEAMS = 64, 6, 50, 256, 20
+PHASES = ("tokenizer", "recommender")  # the epochs of a cycle
 TOKENIZER = {
     "input_dim": DIM, "hidden_dim": [512, 256], "latent_dim": 128, "num_embeddings": CODES, "num_levels": LEVELS,
 }  # fmt: skip
 
 
-def batches(full: bool, n: int, grouped: bool = True) -> list[dict[str, Tensor]]:
-    """Of like length as ours come, or in any order, padded to the longest, as the authors' do."""
-    if full:
-        items = torch.randint(1, N_ITEMS + 1, (n * BATCH, MAX_HISTORY + 1))
-        parts = items.split(BATCH)
-        return [{"history": part[:, :-1], "target": part[:, -1]} for part in parts]
-    size = BATCH if grouped else n * BATCH
-    loader = window_loader(histories(), "train", MAX_HISTORY, size, seed=0, n_drawn=n * BATCH)
-    drawn = list(loader)
-    if grouped:
-        return drawn
-    return [{name: value[i : i + BATCH] for name, value in drawn[0].items()} for i in range(0, n * BATCH, BATCH)]
+def full_batch() -> dict[str, Tensor]:
+    items = torch.randint(1, N_ITEMS + 1, (BATCH, MAX_HISTORY + 1))
+    return {"history": items[:, :-1], "target": items[:, -1]}
+
+
+def our_batches(full: bool) -> list[dict[str, Tensor]]:
+    """Of like length, as ours come."""
+    return [full_batch()] if full else spread(window_loader(histories(), "train", MAX_HISTORY, BATCH, seed=0), BATCHES)
+
+
+def reference_batch(full: bool) -> dict[str, Tensor]:
+    """In any order and padded to the longest, as the authors' come."""
+    return full_batch() if full else next(iter(window_loader(histories(), "train", MAX_HISTORY, BATCH, 1, BATCH)))
 
 
 def our_model() -> ETEGRec:
@@ -43,27 +46,32 @@ def our_model() -> ETEGRec:
     return model
 
 
-def our_phase(phase: str, full: bool, n: int) -> Turn:
-    model, work = our_model(), batches(full, n)
-    trains_tokenizer = phase == "tokenizer"
-    model.tokenizer.requires_grad_(trains_tokenizer).train(trains_tokenizer)
-    for module in model.recommender_modules():
-        module.requires_grad_(not trains_tokenizer).train(not trains_tokenizer)
+class Clock:
+    """What a model asks its trainer: the epoch, which decides the phase."""
+
+    def __init__(self, epoch: int) -> None:
+        self.current_epoch = epoch
+
+
+def our_phase(phase: str, full: bool) -> Turn:
+    model, work = our_model(), our_batches(full)
+    model.clock = model.trainer = Clock(PHASES.index(phase))  # Lightning itself keeps a weak reference only
+    assert model.phase == phase
+    model.on_train_epoch_start()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3, fused=True)
-    losses = model.tokenizer_losses if trains_tokenizer else model.recommender_losses
 
     def turn() -> float:
         for batch in work:
-            train(model, optimizer, losses(batch)["loss"])
+            train(model, optimizer, model.losses(batch)["loss"])
         return len(work) * BATCH
 
     return turn
 
 
-def reference_phase(phase: str, full: bool, n: int) -> Turn:
+def reference_phase(phase: str, full: bool) -> Turn:
     from benchmarks.etegrec_reference import PSA_WEIGHT, SIA_WEIGHT, Recommender, Tokenizer, losses
 
-    source, work = our_model(), batches(full, n, grouped=False)
+    source, batch = our_model(), reference_batch(full)
     table, embeddings = source.generator.code_table.long(), source.item_embeddings
     recommender, tokenizer = Recommender(), Tokenizer()
     trained, frozen = (tokenizer, recommender) if phase == "tokenizer" else (recommender, tokenizer)
@@ -72,22 +80,23 @@ def reference_phase(phase: str, full: bool, n: int) -> Turn:
     own = "vq" if phase == "tokenizer" else "code"
 
     def turn() -> float:
-        for batch in work:
-            history, target = batch["history"], batch["target"]
-            terms = losses(recommender, tokenizer, table[history], table[target], target, embeddings[target])
-            train(trained, optimizer, terms[own] + SIA_WEIGHT * terms["sia"] + PSA_WEIGHT * terms["psa"])
-        return len(work) * BATCH
+        history, target = batch["history"], batch["target"]
+        terms = losses(recommender, tokenizer, table[history], table[target], target, embeddings[target])
+        train(trained, optimizer, terms[own] + SIA_WEIGHT * terms["sia"] + PSA_WEIGHT * terms["psa"])
+        return BATCH
 
     return turn
 
 
 def our_search(full: bool, constrained: bool) -> Turn:
     model = our_model().eval()
-    history = batches(full, 1)[0]["history"]
+    users = BEAM_ROWS // N_BEAMS // 2
+    work = [full_batch()["history"][:users]] if full else evaluation_batches(MAX_HISTORY, BATCHES, users)
 
     def turn() -> float:
-        model.generate(history, N_BEAMS, constrained)
-        return len(history)
+        for history in work:
+            model.generate(history, N_BEAMS, constrained)
+        return sum(map(len, work))
 
     return turn
 
@@ -96,7 +105,7 @@ def reference_search(full: bool) -> Turn:
     from benchmarks.etegrec_reference import Recommender
 
     table, recommender = our_model().generator.code_table.long(), Recommender().eval()
-    history = batches(full, 1)[0]["history"][: 4 if full else 8]
+    history = reference_batch(full)["history"][:2]  # as long as the longest of its batch
 
     def turn() -> float:
         recommender.search(table[history], N_BEAMS)
@@ -109,8 +118,8 @@ def phase_case(phase: str, full: bool) -> Case:
     lengths = "histories of 50 items" if full else "Beauty's lengths"
     return Case(
         f"ETEGRec, {phase} steps, {lengths}", "examples",
-        {"genrec": partial(our_phase, phase, full, 1 if full else 4),
-         "plain reference": partial(reference_phase, phase, full, 1)},
+        {"genrec": partial(our_phase, phase, full),
+         "plain reference": partial(reference_phase, phase, full)},
     )  # fmt: skip
 
 
@@ -125,6 +134,6 @@ def search_case(full: bool) -> Case:
 
 
 CASES = [
-    *(phase_case(phase, full) for phase in ("recommender", "tokenizer") for full in (False, True)),
+    *(phase_case(phase, full) for phase in PHASES for full in (False, True)),
     *(search_case(full) for full in (False, True)),
 ]

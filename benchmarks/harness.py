@@ -14,11 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any, NamedTuple
 
 WARM_UPS = 1
 
+
+class Outcome(NamedTuple):
+    """How much work a turn did, and how well where that may differ."""
+
+    units: float
+    reached: str
+
+
 # one turn of work; how much of it was done
-Turn = Callable[[], float]
+Turn = Callable[[], float | Outcome]
 
 
 @dataclass(frozen=True)
@@ -44,10 +53,12 @@ class Figure:
     Attributes:
         rates: units per CPU-second of each turn.
         mib: the memory that its turns needed beyond what stood there before.
+        reached: what the last turn came to, where contenders come to different ends.
     """
 
     rates: list[float]
     mib: float
+    reached: str
 
     @property
     def rate(self) -> float:
@@ -66,6 +77,7 @@ def measure(module: str, number: int, case: Case) -> Result:
     workers = {name: _start_worker(module, number, name) for name in case.contenders}
     rates: dict[str, list[float]] = {name: [] for name in workers}
     peaks: dict[str, float] = {}
+    reached: dict[str, str] = {}
     gflops = []
     try:
         for name, worker in workers.items():
@@ -79,11 +91,12 @@ def measure(module: str, number: int, case: Case) -> Result:
                 answer = _answer(worker, name)
                 rates[name].append(answer["units"] / answer["seconds"])
                 peaks[name] = max(peaks.get(name, 0.0), answer["mib"])
+                reached[name] = answer["reached"]
     finally:
         for worker in workers.values():
             worker.kill()
             worker.wait()
-    return Result(case, {name: Figure(rates[name], peaks[name]) for name in workers}, gflops)
+    return Result(case, {name: Figure(rates[name], peaks[name], reached[name]) for name in workers}, gflops)
 
 
 def matmul_gflops(size: int = 2048) -> float:
@@ -103,12 +116,12 @@ def _start_worker(module: str, number: int, name: str) -> "subprocess.Popen[str]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def _answer(worker: "subprocess.Popen[str]", name: str) -> dict[str, float]:
+def _answer(worker: "subprocess.Popen[str]", name: str) -> dict[str, Any]:
     assert worker.stdout is not None
     line = worker.stdout.readline()
     if not line:
         raise RuntimeError(f"the process of {name!r} ended; its error stands above")
-    answer: dict[str, float] = json.loads(line)
+    answer: dict[str, Any] = json.loads(line)
     return answer
 
 
@@ -120,6 +133,9 @@ def work(module: str, number: int, name: str) -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    # by its own name: as the program this module is another one, with another class Outcome
+    from benchmarks.harness import Outcome
+
     turn = importlib.import_module(module).CASES[number].contenders[name]()
     before = _memory("VmRSS")
     for _ in range(WARM_UPS):
@@ -127,9 +143,10 @@ def work(module: str, number: int, name: str) -> None:
     print("{}", file=answers, flush=True)
     for _ in sys.stdin:
         started = _cpu_seconds()
-        units = turn()
+        done = turn()
         seconds = _cpu_seconds() - started
-        answer = {"units": units, "seconds": seconds, "mib": _memory("VmHWM") - before}
+        units, reached = done if isinstance(done, Outcome) else (done, "")
+        answer = {"units": units, "seconds": seconds, "mib": _memory("VmHWM") - before, "reached": reached}
         print(json.dumps(answer), file=answers, flush=True)
 
 

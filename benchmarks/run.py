@@ -60,14 +60,16 @@ def section(results: list[Result]) -> str:
 
 def table(result: Result) -> str:
     unit, ours = result.case.unit, next(iter(result.figures.values())).rate
+    reached = any(figure.reached for figure in result.figures.values())
     lines = [
         f"## {result.case.title}\n",
-        f"| contender | {unit} per CPU-second | lowest to highest | times ours | memory, MiB |",
-        "|---|---:|---:|---:|---:|",
+        f"| contender | {unit} per CPU-second | lowest to highest | times ours | memory, MiB |{' reached |' * reached}",
+        f"|---|---:|---:|---:|---:|{'---|' * reached}",
     ]
     for name, figure in result.figures.items():
         span = f"{rounded(min(figure.rates))} to {rounded(max(figure.rates))}"
-        lines.append(f"| {name} | {rounded(figure.rate)} | {span} | {ours / figure.rate:.2f} | {figure.mib:,.0f} |")
+        cells = [name, rounded(figure.rate), span, f"{ours / figure.rate:.2f}", f"{figure.mib:,.0f}"]
+        lines.append(f"| {' | '.join(cells + [figure.reached] * reached)} |")
     repeats = len(result.gflops)
     lines.append(f"\n{repeats} turn{'s' * (repeats > 1)}; {median(result.gflops):.0f} GFLOP/s\n\n")
     return "\n".join(lines)

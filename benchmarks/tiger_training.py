@@ -1,12 +1,9 @@
 """Training steps of TIGER at the paper's size, batch 128: on histories of 20 items, and on Beauty's."""
 
-from itertools import islice
-
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from benchmarks.beauty import CODES, code_table, histories
+from benchmarks.beauty import CODES, code_table, histories, spread
 from benchmarks.harness import Case, Turn
 from benchmarks.paper_size import (
     LEARNING_RATE,
@@ -19,19 +16,13 @@ from benchmarks.paper_size import (
 )  # fmt: skip
 from genrec.code_table import to_tokens
 from genrec.command import keep_freed_memory
-from genrec.data.batches import GROUPED_BATCHES, segment_loader, window_loader
+from genrec.data.batches import segment_loader, window_loader
 
-BATCH = 128
-
-
-def spread(loader: DataLoader[dict[str, Tensor]], n: int) -> list[dict[str, Tensor]]:
-    """n batches that stand for an epoch: of as many as are grouped together, those at equal steps of their length."""
-    batches = sorted(islice(loader, GROUPED_BATCHES), key=lambda batch: batch["history"].shape[1])
-    return [batches[(2 * i + 1) * len(batches) // (2 * n)] for i in range(n)]
+BATCH, BATCHES = 128, 3
 
 
 def beauty_windows() -> Turn:
-    return ours(spread(window_loader(histories(), "train", MAX_HISTORY, BATCH, seed=0), 8))
+    return ours(spread(window_loader(histories(), "train", MAX_HISTORY, BATCH, seed=0), BATCHES))
 
 
 def full_batches(n: int) -> list[dict[str, Tensor]]:
@@ -56,7 +47,7 @@ def ours(batches: list[dict[str, Tensor]], causal: bool = False) -> Turn:
 
 
 def all_positions() -> Turn:
-    return ours(spread(segment_loader(histories(), MAX_HISTORY, BATCH, seed=0), 8), causal=True)
+    return ours(spread(segment_loader(histories(), MAX_HISTORY, BATCH, seed=0), BATCHES), causal=True)
 
 
 def padded(batches: list[dict[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:

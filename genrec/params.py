@@ -359,7 +359,7 @@ class Trainer:
     """What runs the training and can change a result's last digits: each training and evaluation depends on it."""
 
     gpus: NotNegative
-    precision: Literal["32-true", "bf16-mixed"]
+    precision: Literal["auto", "32-true", "bf16-mixed"]
     num_threads: Positive
 
 

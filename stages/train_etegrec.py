@@ -18,6 +18,7 @@ from genrec.scratch import scratch
 from genrec.tracking import live_curves
 from genrec.trainers.curves import CurveLogger, write_curves
 from genrec.trainers.etegrec import ETEGRecTrainer, ETEGRecTrainingConfig
+from genrec.trainers.precision import precision_figure, resolve_precision
 
 HISTORIES = Path("data/prepared/histories.npz")
 EMBEDDINGS = Path("data/item_embeddings.npy")
@@ -36,6 +37,7 @@ def main() -> None:
         read_seed(),
     )
     torch.set_num_threads(trainer.num_threads)
+    precision = resolve_precision(trainer.precision, trainer.gpus)
     torch.manual_seed(seed)
     histories = Histories.load(HISTORIES)
     embeddings = torch.from_numpy(load_embeddings(EMBEDDINGS, histories.n_items))
@@ -68,7 +70,7 @@ def main() -> None:
     )
     model.start_from(tokenizer, embeddings)
     logger = CurveLogger(live_curves("train_etegrec"))
-    with scratch("train_etegrec", [config, trainer, seed], [HISTORIES, EMBEDDINGS, TOKENIZER]) as folder:
+    with scratch("train_etegrec", [config, trainer, precision, seed], [HISTORIES, EMBEDDINGS, TOKENIZER]) as folder:
         training = ETEGRecTrainingConfig(
             experiment_name="train_etegrec",
             max_epochs=config.max_epochs,
@@ -78,7 +80,7 @@ def main() -> None:
             final_max_epochs=config.final_stage.max_epochs + starts_anew * config.n_recommender_epochs,
             final_early_stopping_patience=config.final_stage.patience,
             gpus=trainer.gpus,
-            precision=trainer.precision,
+            precision=precision,
             random_seed=seed,
             progress_bar=runtime.progress_bar,
             checkpoint_dir=str(folder),
@@ -93,7 +95,8 @@ def main() -> None:
         save_model(model, MODEL)
         save_code_table(model.generator.code_table, CODE_TABLE)
         write_curves(logger.rows, CURVES)
-        write_metrics(logger.summary("val_ndcg_at_10", "max"), METRICS)
+        summary = logger.summary("val_ndcg_at_10", "max")
+        write_metrics({**summary, **precision_figure(trainer.precision, precision)}, METRICS)
 
 
 if __name__ == "__main__":

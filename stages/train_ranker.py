@@ -18,6 +18,7 @@ from genrec.params import Evaluate, Model, Runtime, Trainer, TrainRanker, read_s
 from genrec.scratch import scratch
 from genrec.tracking import live_curves
 from genrec.trainers.curves import CurveLogger, write_curves
+from genrec.trainers.precision import precision_figure, resolve_precision
 from genrec.trainers.ranking import RankerSettings, fit_ranker
 
 HISTORIES = Path("data/prepared/histories.npz")
@@ -48,12 +49,14 @@ def main() -> None:
             for epoch, row in logger.rows.items():
                 curves.setdefault(epoch, {}).update(row)
     write_curves(curves, CURVES)
-    write_metrics(metrics, METRICS)
+    precision = resolve_precision(trainer.precision, trainer.gpus)
+    write_metrics({**metrics, **precision_figure(trainer.precision, precision)}, METRICS)
 
 
 def train(generator: str, table: Path, builder: RowBuilder) -> tuple[Ranker, CurveLogger]:
     """The ranker of one generator's candidates, and its curves, named after the generator."""
     shape, config, trainer, seed = read_section(Model), read_section(TrainRanker), read_section(Trainer), read_seed()
+    precision = resolve_precision(trainer.precision, trainer.gpus)
     histories, file = builder.histories, CANDIDATES / f"{generator}_validation.parquet"
     codes = load_code_table(table, histories.n_items, shape.code_num, shape.num_levels)
     attributes = stack_attributes(codes, read_parquet(ITEMS), config.item_columns)
@@ -82,12 +85,12 @@ def train(generator: str, table: Path, builder: RowBuilder) -> tuple[Ranker, Cur
         patience=config.patience,
         loss_weighting=config.loss_weighting,
         gpus=trainer.gpus,
-        precision=trainer.precision,
+        precision=precision,
         seed=seed,
         progress_bar=read_section(Runtime).progress_bar,
     )
     inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, table, file]
-    with scratch("train_ranker", [shape, config, trainer, seed, generator], inputs) as folder:
+    with scratch("train_ranker", [shape, config, trainer, precision, seed, generator], inputs) as folder:
         holdout = draw_users(histories.n_users, config.holdout, seed)
         fit_ranker(ranker, rows, holdout, settings, str(folder), logger, f"train_ranker/{generator}")
     return ranker, logger

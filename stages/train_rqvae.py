@@ -10,7 +10,7 @@ from genrec.data.batches import row_loader
 from genrec.data.embeddings import load_embeddings
 from genrec.data.output import write_metrics
 from genrec.models.checkpoint import save_model
-from genrec.models.rqvae import RqVae
+from genrec.models.rqvae import ROWS, RqVae
 from genrec.modules.code_health import check_gates, code_health
 from genrec.params import Model, Runtime, Trainer, TrainRqvae, read_section, read_seed
 from genrec.scratch import scratch
@@ -18,6 +18,7 @@ from genrec.tracking import live_curves
 from genrec.trainers.base import BaseTrainer
 from genrec.trainers.config import TrainingConfig
 from genrec.trainers.curves import CurveLogger, write_curves
+from genrec.trainers.precision import precision_figure, resolve_precision
 
 EMBEDDINGS = Path("data/item_embeddings.npy")
 MODEL = Path("data/models/rqvae.ckpt")
@@ -34,6 +35,7 @@ def main() -> None:
         read_seed(),
     )
     torch.set_num_threads(trainer.num_threads)
+    precision = resolve_precision(trainer.precision, trainer.gpus)
     torch.manual_seed(seed)
     features = torch.from_numpy(load_embeddings(EMBEDDINGS))[1:]
     check_capacity(len(features), shape.code_num, shape.num_levels, config.gates.max_collision_rate)
@@ -50,7 +52,7 @@ def main() -> None:
     )
     model.initialize_codebooks(features, config.kmeans_iterations, seed)
     logger = CurveLogger(live_curves("train_rqvae"))
-    with scratch("train_rqvae", [shape, config, trainer, seed], [EMBEDDINGS]) as folder:
+    with scratch("train_rqvae", [shape, config, trainer, precision, seed], [EMBEDDINGS]) as folder:
         if config.tokenizer == "rqvae":
             training = TrainingConfig(
                 experiment_name="train_rqvae",
@@ -60,19 +62,20 @@ def main() -> None:
                 early_stopping_patience=0,
                 save_top_k=1,
                 gpus=trainer.gpus,
-                precision=trainer.precision,
+                precision=precision,
                 random_seed=seed,
                 progress_bar=runtime.progress_bar,
                 checkpoint_dir=str(folder),
                 resume=True,
             )
-            whole_catalogue = row_loader(features, len(features), seed)
+            whole_catalogue = row_loader(features, min(len(features), ROWS), seed)
             BaseTrainer(model, training, logger).train(row_loader(features, config.batch_size, seed), whole_catalogue)
         model.eval()
         health = code_health(model.semantic_codes(features), shape.code_num)
         save_model(model, MODEL)
         write_curves(logger.rows, CURVES)
-        write_metrics({**health, "reconstruction_error": model.reconstruction_error(features)}, METRICS)
+        error = {"reconstruction_error": model.reconstruction_error(features)}
+        write_metrics({**health, **error, **precision_figure(trainer.precision, precision)}, METRICS)
         gates = config.gates
         check_gates(health, gates.min_usage, gates.min_entropy, gates.max_collision_rate)
 

@@ -16,6 +16,7 @@ from genrec.tracking import live_curves
 from genrec.trainers.base import BaseTrainer
 from genrec.trainers.config import RankingConfig
 from genrec.trainers.curves import CurveLogger, write_curves
+from genrec.trainers.precision import precision_figure, resolve_precision
 
 HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/models/sasrec.ckpt")
@@ -31,6 +32,7 @@ def main() -> None:
         read_seed(),
     )
     torch.set_num_threads(trainer.num_threads)
+    precision = resolve_precision(trainer.precision, trainer.gpus)
     torch.manual_seed(seed)
     histories = Histories.load(HISTORIES)
     model = SASRec(
@@ -46,13 +48,13 @@ def main() -> None:
         weight_decay=config.weight_decay,
     )
     logger = CurveLogger(live_curves("train_sasrec"))
-    with scratch("train_sasrec", [config, trainer, seed], [HISTORIES]) as folder:
+    with scratch("train_sasrec", [config, trainer, precision, seed], [HISTORIES]) as folder:
         training = RankingConfig(
             experiment_name="train_sasrec",
             max_epochs=config.max_epochs,
             early_stopping_patience=config.patience,
             gpus=trainer.gpus,
-            precision=trainer.precision,
+            precision=precision,
             random_seed=seed,
             progress_bar=runtime.progress_bar,
             checkpoint_dir=str(folder),
@@ -64,7 +66,8 @@ def main() -> None:
         )
         save_model(model, MODEL)
         write_curves(logger.rows, CURVES)
-        write_metrics(logger.summary("val_ndcg_at_10", "max"), METRICS)
+        summary = logger.summary("val_ndcg_at_10", "max")
+        write_metrics({**summary, **precision_figure(trainer.precision, precision)}, METRICS)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from genrec.tracking import live_curves
 from genrec.trainers.base import BaseTrainer
 from genrec.trainers.config import RankingConfig
 from genrec.trainers.curves import CurveLogger, write_curves
+from genrec.trainers.precision import precision_figure, resolve_precision
 
 HISTORIES = Path("data/prepared/histories.npz")
 CODE_TABLE = Path("data/code_table.npy")
@@ -34,6 +35,7 @@ def main() -> None:
         read_seed(),
     )
     torch.set_num_threads(trainer.num_threads)
+    precision = resolve_precision(trainer.precision, trainer.gpus)
     torch.manual_seed(seed)
     histories = Histories.load(HISTORIES)
     size, code_length = config.generator, shape.num_levels + 1
@@ -57,14 +59,14 @@ def main() -> None:
     )
     model.set_code_table(load_code_table(CODE_TABLE, histories.n_items, shape.code_num, shape.num_levels))
     logger = CurveLogger(live_curves("train_tiger"))
-    with scratch("train_tiger", [shape, config, trainer, seed], [HISTORIES, CODE_TABLE]) as folder:
+    with scratch("train_tiger", [shape, config, trainer, precision, seed], [HISTORIES, CODE_TABLE]) as folder:
         training = RankingConfig(
             experiment_name="train_tiger",
             max_epochs=config.max_epochs,
             val_check_interval=config.validate_every,
             early_stopping_patience=config.patience,
             gpus=trainer.gpus,
-            precision=trainer.precision,
+            precision=precision,
             random_seed=seed,
             progress_bar=runtime.progress_bar,
             checkpoint_dir=str(folder),
@@ -78,7 +80,8 @@ def main() -> None:
         )
         save_model(model, MODEL)
         write_curves(logger.rows, CURVES)
-        write_metrics(logger.summary("val_ndcg_at_10", "max"), METRICS)
+        summary = logger.summary("val_ndcg_at_10", "max")
+        write_metrics({**summary, **precision_figure(trainer.precision, precision)}, METRICS)
 
 
 if __name__ == "__main__":

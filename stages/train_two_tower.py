@@ -16,6 +16,7 @@ from genrec.scratch import scratch
 from genrec.tracking import live_curves
 from genrec.trainers.curves import CurveLogger, write_curves
 from genrec.trainers.match import LIST_WISE, MatchTrainer
+from genrec.trainers.precision import precision_figure, resolve_precision
 
 HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/models/two_tower.ckpt")
@@ -31,6 +32,7 @@ def main() -> None:
         read_seed(),
     )
     torch.set_num_threads(trainer.num_threads)
+    precision = resolve_precision(trainer.precision, trainer.gpus)
     torch.manual_seed(seed)
     histories = Histories.load(HISTORIES)
     model = HistoryTowers(
@@ -44,7 +46,7 @@ def main() -> None:
     )
     counts = torch.from_numpy(np.bincount(histories.train_part().items, minlength=histories.n_items + 1))
     logger = CurveLogger(live_curves("train_two_tower"))
-    with scratch("train_two_tower", [config, trainer, seed], [HISTORIES]) as folder:
+    with scratch("train_two_tower", [config, trainer, precision, seed], [HISTORIES]) as folder:
         MatchTrainer(
             model,
             LIST_WISE,
@@ -59,7 +61,7 @@ def main() -> None:
             catalogue={"target": torch.arange(1, histories.n_items + 1)},
             model_logger=logger,
             seed=seed,
-            precision=trainer.precision,
+            precision=precision,
             resume=True,
             progress_bar=runtime.progress_bar,
             experiment_name="train_two_tower",
@@ -69,7 +71,8 @@ def main() -> None:
         )
         save_model(model, MODEL)
         write_curves(logger.rows, CURVES)
-        write_metrics(logger.summary("val/recall_at_10", "max"), METRICS)
+        summary = logger.summary("val/recall_at_10", "max")
+        write_metrics({**summary, **precision_figure(trainer.precision, precision)}, METRICS)
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ class TestValues:
             ("evaluate.ks", [5, 5, 10], "must be one or more numbers, strictly ascending"),
             ("evaluate.ks.1", 0, "input should be greater than or equal to 1"),
             ("evaluate.n_beams", 19, "must be at least 20, the last of evaluate.ks"),
-            ("trainer.precision", "16", "input should be '32-true' or 'bf16-mixed'"),
+            ("trainer.precision", "16", "input should be 'auto', '32-true' or 'bf16-mixed'"),
         ],
     )
     def test_out_of_range_are_refused_with_the_rule(self, name: str, value: Any, rule: str) -> None:

@@ -138,15 +138,24 @@ class ETEGRec(pl.LightningModule):
             logits (batch, n, code_length, code_num); the pooled sequence in the tokenizer's latent space, (batch, n,
             latent_dim); the preference in the item embeddings' space, (batch, n, semantic_dim).
         """
-        network = self.generator.network
-        tokens, target_tokens = self.generator.tokens[history], self.generator.tokens[target]
+        states, sequence = self._read(history, self.generator.tokens[target])
+        return self.generator.network.logits(states), sequence, self.preference_adapter(states[:, :, 0])
+
+    def projections(self, history: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The second and third of `forward`'s answers, for which the decoder needs to run for the first level only."""
+        states, sequence = self._read(history, self.generator.tokens[target][..., :1])
+        return sequence, self.preference_adapter(states[:, :, 0])
+
+    def _read(self, history: Tensor, target_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoder's states, (batch, n, levels of the target's tokens, dim), and the sequence's projection."""
+        network, tokens = self.generator.network, self.generator.tokens[history]
         memory = network.encode(tokens)
         states = network.decode(memory, network.bias_of_memory(tokens, target_tokens), target_tokens)
         pooled = self._pool(memory, history)
-        if pooled.shape[1] != target.shape[1]:  # causal, one target behind each history
+        if pooled.shape[1] != target_tokens.shape[1]:  # causal, one target behind each history
             last = (history != 0).sum(1) - 1
             pooled = pooled[torch.arange(len(history), device=last.device), last, None]
-        return network.logits(states), self.sequence_adapter(pooled), self.preference_adapter(states[:, :, 0])
+        return states, self.sequence_adapter(pooled)
 
     def _pool(self, memory: Tensor, history: Tensor) -> Tensor:
         """The mean of the encoder's states, (batch, 1, dim), or up to each item, (batch, length, dim), if causal."""
@@ -217,11 +226,12 @@ class ETEGRec(pl.LightningModule):
         target = batch["target"].view(len(batch["history"]), -1)
         weights = self.alignment_weights
         terms: dict[str, Tensor] = {}
-        if self.trains_recommender or weights:
-            with torch.set_grad_enabled(self.trains_recommender):
-                logits, sequence, preference = self(batch["history"], target)
         if self.trains_recommender:
+            logits, sequence, preference = self(batch["history"], target)
             terms["code_loss"] = self.generator.code_loss(logits, target)
+        elif weights:
+            with torch.no_grad():
+                sequence, preference = self.projections(batch["history"], target)
         if self.trains_tokenizer or weights:
             known = target != 0
             rows = first_occurrences(target[known])

@@ -28,6 +28,8 @@ __all__ = [
 
 Batch = dict[str, Tensor] | Tensor
 
+ROWS = 2**15  # at once where a whole catalogue is encoded: the hidden layers of a million items would take gigabytes
+
 
 class MLP(nn.Sequential):
     """Linear layers with ReLU between them; none at all (the identity) when there is no hidden layer."""
@@ -143,13 +145,13 @@ class RqVae(pl.LightningModule):
     @torch.no_grad()
     def semantic_codes(self, features: Tensor) -> Tensor:
         """(batch, num_levels) int64, also for one level."""
-        codes: Tensor = self.quantizer.codes(self.encode(features))
-        return codes
+        return torch.cat([self.quantizer.codes(self.encode(part)) for part in features.split(ROWS)])
 
     @torch.no_grad()
     def reconstruction_error(self, features: Tensor) -> float:
         """The mean squared error over all elements of (n, input_dim)."""
-        return float(F.mse_loss(self(features)[0], features))
+        parts = features.split(ROWS)
+        return sum(float(F.mse_loss(self(part)[0], part)) * len(part) for part in parts) / len(features)
 
     @torch.no_grad()
     def initialize_codebooks(self, features: Tensor, iterations: int, seed: int) -> None:
@@ -158,7 +160,8 @@ class RqVae(pl.LightningModule):
         Args:
             features: (n_items, input_dim).
         """
-        self.quantizer.initialize(self.encode(features), iterations, torch.Generator().manual_seed(seed))
+        latents = torch.cat([self.encode(part) for part in features.split(ROWS)])
+        self.quantizer.initialize(latents, iterations, torch.Generator().manual_seed(seed))
 
     def losses(self, features: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """`loss` and its terms: reconstruction + alpha * (commitment + embedding), each a mean over all elements."""

@@ -78,7 +78,7 @@ class SemanticIdGenerator(nn.Module):
         self.dropout.draw_anew()
         x = self.dropout(self.embedding(tokens.flatten(1)))
         positions = torch.arange(x.shape[1], device=x.device)
-        bias = self.encoder_bias(positions - positions[:, None])
+        bias = self.encoder_bias(positions - positions[:, None])[None]  # (1, h, k, k): the fused kernels ask for four
         if self.causal:
             # padding stands behind everything real, so causality hides it too
             bias = bias + _minus_infinity(positions > positions[:, None], x.dtype)
@@ -106,7 +106,7 @@ class SemanticIdGenerator(nn.Module):
             last_known = (tokens[..., 0] != 0).sum(1, keepdim=True) - 1
         distance = items - last_known[..., None]  # (b or 1, n, t): 0 is the last known item, above 0 the future
         bias = self.memory_bias(distance) + _minus_infinity(distance > 0, dtype)[:, None]
-        return bias.repeat_interleave(self.code_length, dim=2).repeat_interleave(self.code_length, dim=3)
+        return bias.repeat_interleave(target_tokens.shape[2], dim=2).repeat_interleave(self.code_length, dim=3)
 
     def decode(self, memory: Tensor, memory_bias: Tensor | None, target_tokens: Tensor) -> Tensor:
         """The decoder's last states under teacher forcing, (b, n, l, dim).
@@ -114,13 +114,14 @@ class SemanticIdGenerator(nn.Module):
         Args:
             memory: (b, t * l, dim) from `encode`.
             memory_bias: from `bias_of_memory`.
+            target_tokens: (b, n, l) int64; with the first level alone, (b, n, 1), the states of that level.
         """
         self.dropout.draw_anew()
         start = self.start_vector.expand(*target_tokens.shape[:2], 1, -1)
         x = self.dropout(torch.cat([start, self.embedding(target_tokens[..., :-1])], dim=2))
-        levels = torch.arange(self.code_length, device=x.device)
+        levels = torch.arange(x.shape[2], device=x.device)
         distance = levels - levels[:, None]
-        bias = self.decoder_bias(distance) + _minus_infinity(distance > 0, x.dtype)
+        bias = (self.decoder_bias(distance) + _minus_infinity(distance > 0, x.dtype))[None]
         for block in self.decoder:
             x = block(x, bias, block.cross_attention.project(memory), memory_bias)
         return self.dropout(self.decoder_norm(x))

@@ -253,7 +253,7 @@ PARAMS: list[Case] = [
     ("evaluate.n_beams", 4, ("evaluate.n_beams: must be at least 5, the last of evaluate.ks, got 4",)),
     ("track.experiment", "", ("track.experiment: string should match pattern",)),
     ("track.enabled", "yes", ("track.enabled: input should be a valid boolean, got 'yes'",)),
-    ("trainer.precision", "16-mixed", ("trainer.precision: input should be '32-true' or 'bf16-mixed'",)),
+    ("trainer.precision", "16-mixed", ("trainer.precision: input should be 'auto', '32-true' or 'bf16-mixed'",)),
 ]  # fmt: skip
 
 # all of params.yaml

@@ -260,6 +260,13 @@ def test_the_answers_have_the_shapes_of_the_paper(built):
     assert preference.shape == (3, 1, SEMANTIC)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_projections_alone_are_those_of_the_whole_pass(built, causal):
+    model, history, target = built(causal=causal), batch()["history"], batch()["target"][:, None]
+    _, *expected = model(history, target)
+    torch.testing.assert_close(list(model.projections(history, target)), expected)
+
+
 def test_the_pooled_sequence_is_the_mean_of_the_encoders_states(built):
     model, history = built(), batch()["history"]
     memory = model.generator.network.encode(model.generator.tokens[history])

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from genrec.modules.generator import BeamDecoder, SemanticIdGenerator
 
@@ -106,6 +107,24 @@ def test_the_logits_of_a_level_know_the_codes_above_it_only(causal):
     before, after = net(tokens, target), net(tokens, changed)
     torch.testing.assert_close(before[:, :, :2], after[:, :, :2], atol=0, rtol=0)
     assert (before[:, :, 2] - after[:, :, 2]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_first_level_can_be_decoded_alone(causal):
+    net, tokens, target = network(causal), pad(histories(2, 3), 2), histories(2, 1, seed=1)
+    memory, first = net.encode(tokens), target[..., :1]
+    whole = net.decode(memory, net.bias_of_memory(tokens, target), target)
+    torch.testing.assert_close(net.decode(memory, net.bias_of_memory(tokens, first), first), whole[:, :, :1])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("padding", [0, 2])
+def test_without_a_gradient_all_attention_runs_in_torchs_fused_kernel(causal, padding):
+    # which takes biases of four dimensions only, and leaves others to a slower formula without a word
+    net, tokens, target = network(causal), pad(histories(2, 3), padding), histories(2, 1, seed=1)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        fused = net(tokens, target)
+    torch.testing.assert_close(fused, net(tokens, target).detach())
 
 
 @pytest.mark.parametrize("causal", [True, False])

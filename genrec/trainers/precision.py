@@ -1,0 +1,29 @@
+"""What `trainer.precision: auto` means on the machine that trains."""
+
+import torch
+
+FLOAT32, BFLOAT16 = "32-true", "bf16-mixed"
+
+
+def resolve_precision(asked: str, gpus: int) -> str:
+    """`auto` becomes bf16-mixed where bfloat16 has a unit of its own, 32-true elsewhere; the others stay.
+
+    Without such a unit bfloat16 is many times slower than float32 (docs/LOG.md, "Speed").
+    """
+    if asked != "auto":
+        return asked
+    return BFLOAT16 if (_gpu_is_fast() if gpus else _cpu_is_fast()) else FLOAT32
+
+
+def precision_figure(asked: str, used: str) -> dict[str, float]:
+    """What `auto` came to, beside a training's figures: 1 for bfloat16, 0 for float32; else the parameter tells it."""
+    return {"bf16": float(used == BFLOAT16)} if asked == "auto" else {}
+
+
+def _gpu_is_fast() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _cpu_is_fast() -> bool:
+    """AMX or AVX512-bf16."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
