@@ -1,6 +1,8 @@
 """Configs, kinds, parts and results of genrec.trainers and genrec.models.rqvae; signatures: test_public_names.py."""
 
+import ast
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -101,6 +103,18 @@ def test_the_classes_are_of_the_kinds_that_the_documents_name():
     assert all(issubclass(kind, nn.Module) for kind in (rqvae.VectorQuantizer, rqvae.Encoder, rqvae.Decoder))
     for name in ("RQVAETrainer", "TIGERTrainer", "ETEGRecTrainer"):
         assert issubclass(getattr(genrec.trainers, name), genrec.trainers.BaseTrainer)
+
+
+def test_the_facade_has_every_trainer_and_its_config():
+    folder = Path(genrec.trainers.__file__).parent
+    classes = {
+        node.name
+        for file in folder.glob("*.py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }
+    named = {name for name in classes if name.endswith(("Trainer", "TrainingConfig"))}
+    assert set(genrec.trainers.__all__) == named - {"DatasetTrainer", "TaskTrainer"}  # what others are made of
 
 
 def test_a_model_has_the_parts_that_the_documents_name():

@@ -15,7 +15,7 @@ from torch import Tensor
 from genrec.modules.generator import SemanticIdGenerator
 from genrec.modules.item_generator import GeneratedItems, ItemGenerator
 from genrec.modules.ranks import discounted_gain, ranks_in_lists
-from genrec.modules.sampling import check_shape, shaped
+from genrec.modules.sampling import shaped
 from genrec.modules.schedules import learning_rate_factor
 
 
@@ -186,7 +186,6 @@ class Tiger(pl.LightningModule):
         """
         if max_length < self.code_length:
             raise ValueError(f"max_length must be at least the {self.code_length} tokens of an item, got {max_length}")
-        check_shape(temperature, top_k, top_p)
         is_plain = (temperature, top_k, top_p, random) == (1, None, None, None)
         shape = None if is_plain else partial(shaped, temperature=temperature, top_k=top_k, top_p=top_p)
         return self.generator.generate(self.items_of(input_ids), n_beams or self.n_beams, shape=shape, random=random)

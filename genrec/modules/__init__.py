@@ -83,6 +83,7 @@ _HOMES = {
     "sampled_softmax_loss": "losses",
     "seed_centres": "kmeans",
     "sequence_item_alignment": "losses",
+    "shaped": "sampling",
     "softmax_cross_entropy": "probability_losses",
     "squared_distances": "kmeans",
     "top_items": "ranks",

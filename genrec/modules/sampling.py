@@ -26,7 +26,7 @@ def shaped(log_probs: Tensor, temperature: float = 1.0, top_k: int | None = None
         >>> shaped(log_probs, temperature=0.5, top_p=0.8).exp()  # squared: 25, 9 and 4 of 38
         tensor([0.7353, 0.2647, 0.0000])
     """
-    check_shape(temperature, top_k, top_p)
+    _check(temperature, top_k, top_p)
     # a row in which nothing can be chosen becomes nan here, and -inf again below
     flat = (log_probs / temperature).log_softmax(-1)
     if top_k is not None or top_p is not None:
@@ -34,12 +34,7 @@ def shaped(log_probs: Tensor, temperature: float = 1.0, top_k: int | None = None
     return flat.masked_fill(log_probs == -torch.inf, -torch.inf)
 
 
-def check_shape(temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Refuse what no distribution can be shaped by.
-
-    Raises:
-        ValueError: a setting is out of its range.
-    """
+def _check(temperature: float, top_k: int | None, top_p: float | None) -> None:
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}; a search without `random` is greedy already")
     if top_k is not None and top_k < 1:

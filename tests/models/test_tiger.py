@@ -237,7 +237,6 @@ class TestGenerate:
 
     @pytest.mark.slow
     def test_categories_become_more_diverse_with_temperature(self):
-        # the paper's section 4.3.2, entropy@10: .76 at a temperature of 1, 1.14 at 1.5, 1.38 at 2
         n_categories, of_each = 5, 12
         category = torch.cat([torch.tensor([-1]), torch.arange(n_categories).repeat_interleave(of_each)])
         model = small(n_items=n_categories * of_each, max_seq_length=3 * LENGTH)
