@@ -68,7 +68,7 @@ $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	@touch $@
 
 test-faults: $(STAMP)  ## kill, corrupt, contend (under 20 minutes); the table goes into docs/reliability.md
-	GENREC_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m '' tests/faults
+	GENREC_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m '' -n 2 --dist loadfile tests/faults
 
 clean:  ## remove the environment and scratch files (never data or results)
 	rm -rf $(VENV) $(BENCH) .genrec .pytest_cache .mypy_cache .ruff_cache
