@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.testing import assert_close
 
 from genrec.modules.attention import MultiHeadAttention
 
@@ -156,9 +157,10 @@ def test_a_hidden_key_has_no_influence(attention):
     x, other = drawn(2, 4, DIM), drawn(2, 4, DIM)
     mask = torch.tensor([1, 1, 0, 1]).expand(2, 4, 4)
     changed = x.clone()
-    changed[:, 2] = other[:, 2]
+    changed[:, 2] = 100 * other[:, 2]
     for attend in (attention.attend, lambda *arguments: attention(*arguments)[0]):
-        assert torch.equal(attend(x, x, x, mask), attend(x, changed, changed, mask))
+        # the last bit depends on where in memory a tensor lies
+        assert_close(attend(x, x, x, mask), attend(x, changed, changed, mask))
 
 
 def test_a_query_that_sees_nothing_gets_no_weight_and_a_finite_gradient(attention):

@@ -263,6 +263,7 @@ def test_gpus_are_lightnings_accelerator_and_devices(tmp_path, monkeypatch, gpus
     # Lightning 2 knows no `gpus` any more
     given = {}
     monkeypatch.setattr(pl, "Trainer", lambda **options: given.update(options) or pl_trainer(logger=False))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     pl_trainer = Trainer
     BaseTrainer(Scripted([]), config(tmp_path, gpus=gpus), CurveLogger()).setup_trainer()
     assert (given["accelerator"], given["devices"]) == (accelerator, devices)

@@ -130,5 +130,5 @@ def test_the_longest_history_is_honoured_where_it_is_learned_from_and_where_it_i
 
     model.generate = watched
     evaluator = Evaluator(HISTORIES, ks=(5,), batch_size=8, n_resamples=2, seed=1, progress_bar=False)
-    evaluator.of_generator(model, n_beams=N_ITEMS)
+    evaluator.of_generator(model, model.max_history, n_beams=N_ITEMS)
     assert max(seen) == longest
