@@ -64,7 +64,7 @@ $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(BENCH)/bin/python -m pip install --quiet --no-compile -c constraints.txt torch uv
 	$(BENCH)/bin/python -m uv pip install --quiet --python $(BENCH)/bin/python -c constraints.txt \
 	  -e . -r benchmarks/requirements.txt
-	$(BENCH)/bin/python -m compileall -q -j 0 $(BENCH)/lib || true
+	$(BENCH)/bin/python -m compileall -q -j 0 $(BENCH)/lib || true  # as `make install` does: it measures starts
 	@touch $@
 
 test-faults: $(STAMP)  ## kill, corrupt, contend (under 20 minutes); the table goes into docs/reliability.md

@@ -18,9 +18,9 @@ CATALOGUE, OUR_EPOCHS, CORNACS_EPOCHS, KMEANS_ITERATIONS = 4096, 8, 100, 10
 MILLION, MILLION_DIM = 1_000_000, 64
 
 
-def steps(model: Any, loss: Any, fused: bool = False) -> Turn:
+def steps(model: Any, loss: Any) -> Turn:
     features = torch.randn(BATCHES, BATCH, INPUT)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=fused)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
 
     def turn() -> float:
         for batch in features:
@@ -35,7 +35,7 @@ def steps(model: Any, loss: Any, fused: bool = False) -> Turn:
 def ours() -> Turn:
     keep_freed_memory()
     model = RqVae(INPUT, HIDDEN, LATENT, CODES, num_levels=LEVELS)
-    return steps(model, lambda batch: model.losses(batch, model.encode(batch))["loss"], fused=True)
+    return steps(model, lambda batch: model.losses(batch, model.encode(batch))["loss"])
 
 
 def cornac() -> Turn:

@@ -56,6 +56,19 @@ def test_semantic_codes_always_have_a_column_a_level(features, num_levels):
     assert torch.equal(model.semantic_codes(features).squeeze(1), model.generate_semantic_ids(features))
 
 
+def test_a_catalogue_in_parts_gets_what_it_gets_in_one_piece(features, monkeypatch):
+    def results():
+        model = small().double()
+        model.initialize_codebooks(features.double(), 5, seed=0)
+        return model.semantic_codes(features.double()), model.reconstruction_error(features.double())
+
+    codes, error = results()
+    monkeypatch.setattr("genrec.models.rqvae.ROWS", 7)
+    codes_in_parts, error_in_parts = results()
+    assert torch.equal(codes_in_parts, codes)
+    assert error_in_parts == pytest.approx(error)
+
+
 def test_semantic_codes_equal_those_of_brute_force(features):
     model = small().double()
     model.initialize_codebooks(features.double(), 5, seed=0)
