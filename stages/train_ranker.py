@@ -17,7 +17,7 @@ from genrec.models.sasrec import SASRec
 from genrec.params import Evaluate, Model, Runtime, Trainer, TrainRanker, read_section, read_seed
 from genrec.scratch import scratch
 from genrec.tracking import live_curves
-from genrec.trainers.curves import CurveLogger, write_curves
+from genrec.trainers.curves import CurveLogger, Listener, write_curves
 from genrec.trainers.precision import precision_figure, resolve_precision
 from genrec.trainers.ranking import RankerSettings, fit_ranker
 
@@ -41,9 +41,10 @@ def main() -> None:
     builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window)
     curves: dict[int, dict[str, float]] = {}
     metrics = {}
+    listener = live_curves("train_ranker")  # one for all, so that a store that is gone is said once
     with replaced(RANKERS) as folder:
         for generator, table in (("tiger", CODE_TABLE), ("etegrec", ETEGREC_CODE_TABLE), ("two_tower", CODE_TABLE)):
-            ranker, logger = train(generator, table, builder)
+            ranker, logger = train(generator, table, builder, listener)
             save_model(ranker, folder / f"{generator}.ckpt")
             metrics[generator] = logger.summary(f"{generator}/{ranker.monitor}", "max")
             for epoch, row in logger.rows.items():
@@ -53,7 +54,7 @@ def main() -> None:
     write_metrics({**metrics, **precision_figure(trainer.precision, precision)}, METRICS)
 
 
-def train(generator: str, table: Path, builder: RowBuilder) -> tuple[Ranker, CurveLogger]:
+def train(generator: str, table: Path, builder: RowBuilder, listener: Listener) -> tuple[Ranker, CurveLogger]:
     """The ranker of one generator's candidates, and its curves, named after the generator."""
     shape, config, trainer, seed = read_section(Model), read_section(TrainRanker), read_section(Trainer), read_seed()
     precision = resolve_precision(trainer.precision, trainer.gpus)
@@ -76,7 +77,7 @@ def train(generator: str, table: Path, builder: RowBuilder) -> tuple[Ranker, Cur
         config.dropout,
     )
     ranker.set_attributes(attributes)
-    logger = CurveLogger(live_curves("train_ranker"), prefix=f"{generator}/")
+    logger = CurveLogger(listener, prefix=f"{generator}/")
     settings = RankerSettings(
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
