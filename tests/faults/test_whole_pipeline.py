@@ -59,9 +59,9 @@ CHECKPOINTS = {"train_etegrec": ["joint/last.ckpt", "final/last.ckpt"]}
 
 @pytest.fixture(scope="module")
 def clones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Project]:
-    """Two of the same working tree; one's name is ASCII, as DVC asks for under the locale of `ELSEWHERE`."""
+    """Two of the same working tree. Their names are ASCII, as DVC's queue asks for, and DVC under an ASCII locale."""
     folder = tmp_path_factory.mktemp("clones")
-    return clone(folder / "one" / "a folder", **SMALL), clone(folder / "another" / "gefüllt", **SMALL)
+    return clone(folder / "one" / "a folder", **SMALL), clone(folder / "another" / "genrec", **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ def test_four_workers_train_and_publish_into_a_store_that_does_not_exist(
     project.dvc("exp", "run", "--queue", "-S", "train_ranker.dropout=0.1,0.15,0.25,0.3", "-n", "worker")
     project.dvc("queue", "start", "-j", "4")
     # in this process: `dvc queue status` takes seconds
-    wait_until(lambda: finished_in(database) == 4, 1)
+    wait_until(lambda: finished_in(database) == 4, 1, seconds=600)
     wait_until(lambda: project.dvc("queue", "status").count("Success") == 4, 5)
     runs = project.runs()
     assert sorted(str(run["name"]) for run in runs) == [f"worker-{number}" for number in (1, 2, 3, 4)]
