@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 2**24  # of a distance matrix: 64 MiB in float32
+CACHE_ELEMENTS = 2**16  # of points: what is made of them stays in a core's cache
 
 
 def nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,14 +42,19 @@ def seed_centres(points: Tensor, k: int, generator: torch.Generator) -> Tensor:
     centres = points.new_empty(k, points.shape[1])
     first = torch.randint(len(points), (1,), generator=generator)
     centres[0] = points[first]
-    closest = (points - centres[0]).square().sum(1)
+    closest = _squared_distances_from(centres[0], points)
     for i in range(1, k):
         # cumulative sums in float64: in float32 the tail of a million small weights would be lost
         cumulative = closest.double().cumsum(0)
         drawn = torch.rand(1, generator=generator, dtype=torch.float64).to(cumulative.device) * cumulative[-1]
         centres[i] = points[torch.searchsorted(cumulative, drawn).clamp_max(len(points) - 1)]
-        closest = torch.minimum(closest, (points - centres[i]).square().sum(1))
+        closest = torch.minimum(closest, _squared_distances_from(centres[i], points))
     return centres
+
+
+def _squared_distances_from(centre: Tensor, points: Tensor) -> Tensor:
+    parts = points.split(max(CACHE_ELEMENTS // len(centre), 1))
+    return torch.cat([(part - centre).square().sum(1) for part in parts])
 
 
 def kmeans(points: Tensor, k: int, iterations: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

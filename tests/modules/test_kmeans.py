@@ -140,6 +140,14 @@ def test_chunks_find_what_the_whole_finds(monkeypatch):
         torch.testing.assert_close(distance, whole[1])
 
 
+@pytest.mark.parametrize("elements", [1, 40, 10_000])
+def test_seeds_are_the_same_in_chunks(monkeypatch, elements):
+    points = torch.randn(100, 8, generator=seeded())
+    whole = seed_centres(points, 6, seeded(1))
+    monkeypatch.setattr(kmeans_module, "CACHE_ELEMENTS", elements)
+    assert torch.equal(seed_centres(points, 6, seeded(1)), whole)
+
+
 def test_the_distance_matrix_is_made_of_chunks_only(monkeypatch):
     rows = []
     plain = kmeans_module.squared_distances
