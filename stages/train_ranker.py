@@ -42,7 +42,6 @@ def main() -> None:
     live = live_curves("train_ranker")  # one for all rankers: trouble with the store is said once
     curves: dict[int, dict[str, float]] = {}
     metrics = {}
-    listener = live_curves("train_ranker")  # one for all, so that a store that is gone is said once
     with replaced(RANKERS) as folder:
         for generator, table in (("tiger", CODE_TABLE), ("etegrec", ETEGREC_CODE_TABLE), ("two_tower", CODE_TABLE)):
             ranker, logger = train(generator, table, builder, live)
