@@ -7,7 +7,6 @@ the turns, so that figures of other machines can be compared through it.
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -138,7 +137,7 @@ def work(module: str, number: int, name: str) -> None:
     from benchmarks.harness import Outcome
 
     turn = importlib.import_module(module).CASES[number].contenders[name]()
-    before, children_before = _memory("VmRSS"), _memory_of_children()
+    before = _memory("VmRSS")
     for _ in range(WARM_UPS):
         turn()
     print("{}", file=answers, flush=True)
@@ -147,9 +146,7 @@ def work(module: str, number: int, name: str) -> None:
         done = turn()
         seconds = _cpu_seconds() - started
         units, reached = done if isinstance(done, Outcome) else (done, "")
-        children = _memory_of_children()
-        mib = max(_memory("VmHWM") - before, children if children > children_before else 0.0)
-        answer = {"units": units, "seconds": seconds, "mib": mib, "reached": reached}
+        answer = {"units": units, "seconds": seconds, "mib": _memory("VmHWM") - before, "reached": reached}
         print(json.dumps(answer), file=answers, flush=True)
 
 
@@ -157,11 +154,6 @@ def _cpu_seconds() -> float:
     """Of this process and of those that it waited for."""
     times = os.times()
     return time.process_time() + times.children_user + times.children_system
-
-
-def _memory_of_children() -> float:
-    """The peak of the largest process that this one waited for, in MiB."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def _memory(field: str) -> float:

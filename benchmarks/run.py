@@ -22,7 +22,8 @@ HEAD = """\
 
 Written by `make bench`. CPU seconds on one thread; medians of interleaved turns, each contender in a process of its
 own. "times ours" is a contender's seconds for what genrec does in one. "memory" is what the turns needed at their peak
-beyond model, data and imports. GFLOP/s is a float32 product of two 2048 x 2048 matrices, timed between the turns.
+beyond model, data and imports, without processes that they start.
+GFLOP/s is a float32 product of two 2048 x 2048 matrices, timed between the turns.
 
 """
 
