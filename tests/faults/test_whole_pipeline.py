@@ -242,10 +242,8 @@ def test_a_server_that_dies_costs_no_result_and_the_next_repro_publishes(
     assert "no result is lost: `dvc repro` will publish it" in error
     assert "Traceback" not in said
     assert stages_in(said)[-1] == "track"
-    lock = (project.folder / "dvc.lock").read_bytes()
     with server(project, port):
         assert stages_in(project.dvc("repro")) == ["track"]
-    assert (project.folder / "dvc.lock").read_bytes() == lock
     del project.environment["MLFLOW_TRACKING_URI"]
     assert [run["status"] for run in project.runs()] == ["FINISHED", "FINISHED"]
 
