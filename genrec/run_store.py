@@ -23,6 +23,7 @@ LIVE = "genrec.live"
 """The tag of a run that is open for an execution's live curves."""
 
 
+LOCK_OF_TRACK = re.compile(rb"^  track:\n(?:    .*\n)*", re.MULTILINE)
 PIPELINE_FILES = ("params.yaml", "dvc.yaml", "dvc.lock")
 
 
@@ -134,10 +135,13 @@ def found_publication(folder: Path, execution: Execution) -> Publication | None:
 
 
 def digest_of_files(folder: Path) -> str:
-    """Of every byte that a state is read from: params.yaml, dvc.yaml, dvc.lock and the reports that it names."""
+    """Of every byte that a state is read from: params.yaml, dvc.yaml, dvc.lock and the reports that it names.
+
+    Without what DVC locks of `track`: it does so after `track` has published, and once more whenever that code changes.
+    """
     digest = hashlib.sha256()
     for file in state_files(folder):
-        content = file.read_bytes()
+        content = LOCK_OF_TRACK.sub(b"", file.read_bytes()) if file.name == "dvc.lock" else file.read_bytes()
         digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()

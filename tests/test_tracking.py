@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,17 @@ class TestStateIsPublishedOnce:
         assert found_publication(pipeline.folder, Execution.current()) is not None
         file = pipeline.folder / name
         file.write_text(file.read_text() + "\n")
+        assert found_publication(pipeline.folder, Execution.current()) is None
+
+    def test_what_dvc_locks_of_the_publication_itself_makes_no_other_state(self, pipeline: Pipeline) -> None:
+        # DVC writes it after `track` has ended: each first repro without work would import mlflow
+        first = publish()
+        lock = pipeline.folder / "dvc.lock"
+        entry = "  track:\n    cmd: python -m stages.track\n    deps:\n    - path: stages/track.py\n      hash: md5\n"
+        lock.write_text(lock.read_text().replace("stages:\n", f"stages:\n{entry}", 1))
+        assert first is not None
+        assert found_publication(pipeline.folder, Execution.current()) == replace(first, outcome="already published")
+        lock.write_text(lock.read_text() + entry.replace("track", "train_sasrec", 1))
         assert found_publication(pipeline.folder, Execution.current()) is None
 
     def test_a_comment_makes_no_other_state(self, pipeline: Pipeline) -> None:

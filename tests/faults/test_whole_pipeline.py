@@ -19,6 +19,8 @@ import pytest
 from fake_pipeline import Pipeline, start_python
 from test_pipeline import Project, clone
 
+from genrec.run_store import LOCK_OF_TRACK
+
 # SQLAlchemy 2.1 about MLflow's own tables.
 pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")]
 
@@ -55,6 +57,11 @@ ELSEWHERE = {
 ONCE_MORE = {"PYTHONHASHSEED": "0", "TZ": "America/St_Johns", "LC_ALL": "C.UTF-8"}
 # whose appearance a kill waits for; ETEGRec has two phases
 CHECKPOINTS = {"train_etegrec": ["joint/last.ckpt", "final/last.ckpt"]}
+
+
+def locked_stages(project: Project) -> bytes:
+    """What DVC locked of all stages but `track`."""
+    return LOCK_OF_TRACK.sub(b"", (project.folder / "dvc.lock").read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -242,8 +249,10 @@ def test_a_server_that_dies_costs_no_result_and_the_next_repro_publishes(
     assert "no result is lost: `dvc repro` will publish it" in error
     assert "Traceback" not in said
     assert stages_in(said)[-1] == "track"
+    locked = locked_stages(project)
     with server(project, port):
         assert stages_in(project.dvc("repro")) == ["track"]
+    assert locked_stages(project) == locked
     del project.environment["MLFLOW_TRACKING_URI"]
     assert [run["status"] for run in project.runs()] == ["FINISHED", "FINISHED"]
 
