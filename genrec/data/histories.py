@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.errors import UserError
-from genrec.files import load_arrays
+from genrec.files import load_arrays, save_arrays
 
 AGAIN = "run `dvc repro -f prepare_data`"
 
@@ -123,7 +123,8 @@ class Histories:
         return np.where(inside, self.items[positions], 0).astype(np.int32)
 
     def save(self, file: Path) -> None:
-        np.savez(file, items=self.items.astype(np.int32), offsets=self.offsets.astype(np.int64), n_items=self.n_items)
+        items, offsets = self.items.astype(np.int32), self.offsets.astype(np.int64)
+        save_arrays({"items": items, "offsets": offsets, "n_items": np.array(self.n_items)}, file)
 
     @classmethod
     def load(cls, file: Path) -> "Histories":

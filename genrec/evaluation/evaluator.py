@@ -12,7 +12,7 @@ from genrec.data.histories import Histories, Split
 from genrec.data.output import write_metrics
 from genrec.evaluation.figures import Figures, measure
 from genrec.evaluation.ranking import RankedItems, Score, rank_by_generation, rank_by_scores, share_of_invalid_beams
-from genrec.modules.item_generator import GeneratedItems
+from genrec.modules.generated_items import GeneratedItems
 
 EVALUATED_SPLITS: tuple[Split, ...] = ("validation", "test")
 

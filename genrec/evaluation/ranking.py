@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genrec.data.histories import Examples, Histories, Split
-from genrec.modules.item_generator import GeneratedItems
+from genrec.modules.generated_items import GeneratedItems
 from genrec.modules.ranks import top_items
 
 PROTOCOLS = ("kept", "excluded")

@@ -11,7 +11,7 @@ from genrec.data.candidates import Candidates
 from genrec.data.histories import Histories, Split
 from genrec.evaluation.figures import Figures, measure
 from genrec.evaluation.ranking import RankedItems, Score, first_items
-from genrec.modules.item_generator import GeneratedItems
+from genrec.modules.generated_items import GeneratedItems
 from genrec.modules.ranks import ranks_in_lists, top_items
 
 USERS_AT_ONCE = 512  # what is compared with whole histories at once

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from genrec.code_table import build_code_table
 from genrec.models.rqvae import RqVae
 from genrec.modules.code_health import code_health
+from genrec.modules.generated_items import GeneratedItems
 from genrec.modules.generator import SemanticIdGenerator
 from genrec.modules.initialization import initialize_weights
-from genrec.modules.item_generator import GeneratedItems, ItemGenerator
+from genrec.modules.item_generator import ItemGenerator
 from genrec.modules.losses import (
     VQVAELoss,
     first_occurrences,

@@ -237,7 +237,9 @@ class RqVae(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW, and where the fit validates, half the learning rate after 5 validations without gain."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
         if not self.trainer.enable_validation:
             return optimizer
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="min", factor=0.5, patience=5)

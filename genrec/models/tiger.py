@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrec.modules.generated_items import GeneratedItems
 from genrec.modules.generator import SemanticIdGenerator
-from genrec.modules.item_generator import GeneratedItems, ItemGenerator
+from genrec.modules.item_generator import ItemGenerator
 from genrec.modules.ranks import discounted_gain, ranks_in_lists
 from genrec.modules.sampling import shaped
 from genrec.modules.schedules import learning_rate_factor

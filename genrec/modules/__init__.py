@@ -26,7 +26,7 @@ _HOMES = {
     "Experts": "feature_layers",
     "FeatureEmbedding": "features",
     "FullTree": "prefix_tree",
-    "GeneratedItems": "item_generator",
+    "GeneratedItems": "generated_items",
     "ItemGenerator": "item_generator",
     "LinearFeatures": "feature_layers",
     "Mlp": "feature_layers",

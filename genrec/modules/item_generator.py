@@ -1,29 +1,16 @@
 """A `SemanticIdGenerator` with a code table: histories of item_ids in, ranked item_ids out."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.code_table import to_tokens
 from genrec.modules.beam_search import Shape, beam_search
+from genrec.modules.generated_items import GeneratedItems
 from genrec.modules.generator import BeamDecoder, SemanticIdGenerator
 from genrec.modules.prefix_tree import FullTree, PrefixTree, build_prefix_tree
 
 BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
-
-
-class GeneratedItems(NamedTuple):
-    """What the search found for each user, best first, or what was sampled, in the order in which it was drawn.
-
-    Attributes:
-        items: (batch, n_beams) int64 item_ids; 0 where a beam is no item.
-        log_probs: (batch, n_beams); -inf where the catalogue has fewer items than beams.
-    """
-
-    items: Tensor
-    log_probs: Tensor
 
 
 class ItemGenerator(nn.Module):

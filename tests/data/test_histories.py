@@ -1,5 +1,7 @@
 """Leave-one-out windows, cut and padded, and what is saved."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -69,7 +71,8 @@ def test_what_is_saved_is_loaded(histories, tmp_path):
     assert (loaded.items.dtype, loaded.offsets.dtype, loaded.n_items) == (np.int32, np.int64, 8)
 
 
-def test_the_same_histories_make_the_same_bytes(histories, tmp_path):
-    histories.save(tmp_path / "a.npz")
-    histories.save(tmp_path / "b.npz")
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+def test_the_same_histories_make_the_same_bytes_with_every_python(histories, tmp_path):
+    # written by numpy, 33 bytes of the zip archive were others before Python 3.11.4, and DVC saw other histories
+    histories.save(tmp_path / "histories.npz")
+    content = (tmp_path / "histories.npz").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == "64fe5bb2b0717be382579bcb9ffc70903fa598812cbc08eb204b33f3299e35bb"

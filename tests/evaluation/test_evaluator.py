@@ -8,7 +8,7 @@ import torch
 
 from genrec.data.histories import Histories
 from genrec.evaluation.evaluator import Evaluator, write_evaluations
-from genrec.modules.item_generator import GeneratedItems
+from genrec.modules.generated_items import GeneratedItems
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 
 from genrec.data.histories import Histories
 from genrec.evaluation.ranking import first_items, rank_by_generation, rank_by_scores, share_of_invalid_beams
-from genrec.modules.item_generator import GeneratedItems
+from genrec.modules.generated_items import GeneratedItems
 
 N_ITEMS, MAX_HISTORY, K = 15, 4, 6
 

@@ -185,7 +185,7 @@ def test_without_weight_decay_the_optimizer_is_adam(features):
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     first._trainer = trainer
     ours = first.configure_optimizers()
-    adam = torch.optim.Adam(second.parameters(), lr=3e-3)
+    adam = torch.optim.Adam(second.parameters(), lr=3e-3, fused=True)
     for model, optimizer in ((first, ours), (second, adam)):
         for _ in range(3):
             optimizer.zero_grad()

@@ -11,7 +11,7 @@ from genrec.data.ranking_rows import SIGNALS, RankingRows, RowBuilder, draw_user
 from genrec.errors import UserError
 from genrec.evaluation.reranking import measure_reordered, reorder, retrieve
 from genrec.models.ranker import Ranker
-from genrec.modules.item_generator import GeneratedItems
+from genrec.modules.generated_items import GeneratedItems
 from genrec.trainers.curves import CurveLogger
 from genrec.trainers.ranking import RankerSettings, fit_ranker, ranker_labels
 
