@@ -12,7 +12,7 @@ from genrec.data.dataset_factory import DatasetFactory
 from genrec.models.rqvae import RqVae, batch_inference, evaluate_quantization, evaluate_reconstruction
 from genrec.trainers.config import TrainingConfig
 from genrec.trainers.dataset_trainer import DatasetTrainer
-from genrec.trainers.script import report, training_parser
+from genrec.trainers.script import shared_fields, train_and_report, training_parser
 
 
 @dataclass
@@ -89,13 +89,8 @@ def main() -> None:
         parser.error(str(mistake))
     config = RQVAETrainingConfig(
         input_dim=len(dataset[0]["features"]),
-        batch_size=arguments.batch_size,
-        max_epochs=arguments.max_epochs,
-        learning_rate=arguments.learning_rate,
-        checkpoint_dir=arguments.checkpoint_dir,
-        dataset_name=arguments.dataset,
-        dataset_split=arguments.split,
         num_levels=arguments.num_levels,
+        **shared_fields(arguments),
     )
     seed_everything(config.random_seed, verbose=False)
     model = RqVae(
@@ -107,9 +102,7 @@ def main() -> None:
         learning_rate=config.learning_rate,
         num_levels=config.num_levels,
     )
-    trainer = RQVAETrainer(model, config, dataset)
-    trainer.train_model()
-    report(trainer)
+    train_and_report(RQVAETrainer(model, config, dataset))
 
 
 if __name__ == "__main__":

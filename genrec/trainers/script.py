@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import Protocol
+from typing import Any, Protocol
 
 from genrec.trainers.dataset_trainer import DatasetTrainer
 
@@ -31,7 +31,20 @@ def training_parser(description: str, defaults: Defaults) -> argparse.ArgumentPa
     return parser
 
 
-def report(trainer: DatasetTrainer) -> None:
-    """Print what was measured and where the model lies."""
+def shared_fields(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The config fields that these flags set."""
+    return {
+        "dataset_name": arguments.dataset,
+        "dataset_split": arguments.split,
+        "batch_size": arguments.batch_size,
+        "max_epochs": arguments.max_epochs,
+        "learning_rate": arguments.learning_rate,
+        "checkpoint_dir": arguments.checkpoint_dir,
+    }
+
+
+def train_and_report(trainer: DatasetTrainer) -> None:
+    """Train; print what was measured and where the model lies."""
+    trainer.train_model()
     figures = "  ".join(f"{name} {value:.4g}" for name, value in sorted(trainer.results.items()))
     sys.stdout.write(f"{figures}\nmodel saved to {trainer.file}\n")

@@ -17,7 +17,7 @@ from genrec.models.tiger import Tiger
 from genrec.modules.recommendation_metrics import RecommendationMetrics
 from genrec.trainers.config import TrainingConfig
 from genrec.trainers.dataset_trainer import DatasetTrainer
-from genrec.trainers.script import report, training_parser
+from genrec.trainers.script import shared_fields, train_and_report, training_parser
 
 SPLITS = ("train", "val", "test")
 
@@ -186,13 +186,8 @@ def main() -> None:
         parser.error(str(mistake))
     config = TIGERTrainingConfig(
         vocab_size=dataset.vocab_size,
-        batch_size=arguments.batch_size,
-        max_epochs=arguments.max_epochs,
-        learning_rate=arguments.learning_rate,
-        checkpoint_dir=arguments.checkpoint_dir,
-        dataset_name=arguments.dataset,
-        dataset_split=arguments.split,
         pretrained_rqvae_path=arguments.rqvae_path,
+        **shared_fields(arguments),
     )
     seed_everything(config.random_seed, verbose=False)
     model = Tiger(
@@ -207,9 +202,7 @@ def main() -> None:
         code_length=dataset.code_length,
         n_items=dataset.n_items,
     )
-    trainer = TIGERTrainer(model, config, dataset)
-    trainer.train_model()
-    report(trainer)
+    train_and_report(TIGERTrainer(model, config, dataset))
 
 
 if __name__ == "__main__":
