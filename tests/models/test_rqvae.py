@@ -131,6 +131,26 @@ def test_fitted_codebooks_use_every_code(features):
     assert [len(level.unique()) for level in model.semantic_codes(features).unbind(1)] == [8, 8, 8]
 
 
+def test_codebooks_are_fitted_to_all_items_and_not_to_a_first_batch():
+    # ETEGRec's published code fits them to the first 1,024 rows.
+    model = RqVae(input_dim=1, hidden_dim=None, num_embeddings=3)
+    model.initialize_codebooks(torch.tensor([[1.0]] * 2000 + [[20.0], [300.0]]), 10, seed=0)
+    assert sorted(model.quantizer.codebooks.flatten().tolist()) == [1, 20, 300]
+
+
+def test_the_fit_of_codebooks_follows_its_own_seed_and_touches_no_other_randomness(features):
+    # In ETEGRec's published code numpy's global state decides.
+    fitted = []
+    for of_the_process in (1, 2):
+        model = small()
+        torch.manual_seed(of_the_process)
+        before = torch.get_rng_state()
+        model.initialize_codebooks(features, 10, seed=0)
+        assert torch.equal(torch.get_rng_state(), before)
+        fitted.append(model.quantizer.codebooks)
+    assert torch.equal(*fitted)
+
+
 def test_a_batch_may_be_a_tensor_or_hold_features(features):
     model = small()
     model.log = lambda *arguments, **options: None
