@@ -278,6 +278,19 @@ def test_validation_ranks_by_a_constrained_search_of_the_given_width(built, monk
     assert logged == pytest.approx({"val_ndcg_at_10": (1 + 1 / math.log2(3) + 0) / 3, "val_recall_at_10": 2 / 3})
 
 
+def test_every_matrix_of_the_recommender_is_drawn_as_the_authors_draw_it():
+    torch.manual_seed(0)
+    model = ETEGRec(ITEMS, TOKENIZER, embedding_dim=128, num_heads=4, num_layers=1)
+    for name, parameter in model.named_parameters():
+        if name.startswith("tokenizer."):
+            continue
+        if parameter.ndim > 1 or name == "generator.network.start_vector":
+            drawn = parameter[1:] if name == "generator.network.embedding.weight" else parameter  # row 0 is padding
+            assert drawn.std().item() == pytest.approx(0.02, rel=0.2), name
+        else:
+            assert (parameter == (0 if name.endswith("bias") else 1)).all(), name
+
+
 def test_the_item_embeddings_are_no_parameter_but_are_saved(built):
     model = built()
     assert "item_embeddings" not in dict(model.named_parameters())

@@ -304,6 +304,25 @@ def test_val_selection_orders_by_collisions_first_and_reconstruction_second():
 
 
 @pytest.mark.slow
+class Validating:
+    """As much of Lightning's trainer as tells how often it validates."""
+
+    enable_validation, check_val_every_n_epoch = True, 2
+
+
+def test_the_rate_is_halved_after_five_validations_without_gain():
+    model, trainer = small(), Validating()
+    model.trainer = trainer
+    settings = model.configure_optimizers()
+    plateau = settings["lr_scheduler"]
+    assert (plateau["monitor"], plateau["frequency"]) == ("val_loss", 2)
+    rates = []
+    for loss in [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]:
+        plateau["scheduler"].step(loss)
+        rates.append(settings["optimizer"].param_groups[0]["lr"])
+    assert rates == [3e-3] * 6 + [3e-3 / 2]
+
+
 def test_without_a_validation_set_there_is_no_plateau_to_wait_for(features, tmp_path):
     model = small()
     trainer = BaseTrainer(model, config(tmp_path, max_epochs=1), CurveLogger())
