@@ -278,6 +278,15 @@ def test_validation_ranks_by_a_constrained_search_of_the_given_width(built, monk
     assert logged == pytest.approx({"val_ndcg_at_10": (1 + 1 / math.log2(3) + 0) / 3, "val_recall_at_10": 2 / 3})
 
 
+def test_what_a_narrow_search_misses_is_no_hit(built, monkeypatch):
+    model, logged = built(n_beams=3), {}
+    found = GeneratedItems(torch.tensor([[1, 7, 2], [1, 2, 4], [1, 2, 3]]), torch.zeros(3, 3))
+    monkeypatch.setattr(model, "generate", lambda history, n_beams: found)
+    monkeypatch.setattr(model, "log", lambda name, value, batch_size: logged.update({name: value.item()}))
+    model.validation_step(batch(), 0)
+    assert logged == pytest.approx({"val_ndcg_at_10": 1 / math.log2(3) / 3, "val_recall_at_10": 1 / 3})
+
+
 def test_every_matrix_of_the_recommender_is_drawn_as_the_authors_draw_it():
     torch.manual_seed(0)
     model = ETEGRec(ITEMS, TOKENIZER, embedding_dim=128, num_heads=4, num_layers=1)
