@@ -49,7 +49,7 @@ def compare(runs: Sequence[FinishedRun], parameter: str, metrics: Sequence[str])
     """A Markdown table of one row for each value of a parameter.
 
     The newest run sets the other parameters: a run that differs from it elsewhere than in the parameter and the seed is
-    left out. Of two runs of the same value and seed the newest counts.
+    left out, and so is one that lacks a metric. Of two runs of the same value and seed the newest counts.
 
     Args:
         runs: the newest first.
@@ -64,10 +64,11 @@ def compare(runs: Sequence[FinishedRun], parameter: str, metrics: Sequence[str])
         _check_name("metric", metric, runs[0].metrics)
     chosen: dict[str, dict[str, FinishedRun]] = {}
     for run in runs:
-        if _others(run, parameter) == _others(runs[0], parameter) and all(metric in run.metrics for metric in metrics):
+        is_whole = parameter in run.params and all(metric in run.metrics for metric in metrics)
+        if is_whole and _others(run, parameter) == _others(runs[0], parameter):
             chosen.setdefault(run.params[parameter], {}).setdefault(run.params[SEED], run)
     lines = [f"| {parameter} | seeds | {' | '.join(metrics)} |", "|---" * (len(metrics) + 2) + "|"]
-    for value, of_seeds in sorted(chosen.items()):
+    for value, of_seeds in sorted(chosen.items(), key=lambda row: _place(row[0])):
         estimates = [Estimate.of([run.metrics[metric] for run in of_seeds.values()]) for metric in metrics]
         lines.append(f"| {value} | {len(of_seeds)} | {' | '.join(map(str, estimates))} |")
     return "\n".join(lines)
@@ -79,6 +80,14 @@ def _others(run: FinishedRun, parameter: str) -> dict[str, str]:
     return {
         name: value for name, value in run.params.items() if name not in (parameter, SEED) and not name.startswith(free)
     }
+
+
+def _place(value: str) -> tuple[float, str]:
+    """Numbers by their size, then words by the alphabet."""
+    try:
+        return float(value), ""
+    except ValueError:
+        return math.inf, value
 
 
 def _check_name(kind: str, name: str, known: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.code_table import build_code_table
@@ -288,7 +289,9 @@ class ETEGRec(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Full ranking of the target by a constrained search."""
         size = len(batch["target"])
-        ranks = ranks_in_lists(self.generate(batch["history"], self.n_beams).items, batch["target"])
+        found = self.generate(batch["history"], self.n_beams).items
+        # ten places more: a miss ranks behind its list, and must not be a hit where fewer than ten beams are searched
+        ranks = ranks_in_lists(F.pad(found, (0, 10)), batch["target"])
         self.log("val_ndcg_at_10", discounted_gain(ranks, 10).mean(), batch_size=size)
         self.log("val_recall_at_10", (ranks <= 10).float().mean(), batch_size=size)
 

@@ -209,7 +209,9 @@ class Tiger(pl.LightningModule):
 
     def _measure(self, batch: dict[str, Tensor], prefix: str) -> None:
         history, target = self._items_of(batch)
-        size, ranks = len(target), ranks_in_lists(self.generator.generate(history, self.n_beams).items, target)
+        size, found = len(target), self.generator.generate(history, self.n_beams).items
+        # ten places more: a miss ranks behind its list, and must not be a hit where fewer than ten beams are searched
+        ranks = ranks_in_lists(F.pad(found, (0, 10)), target)
         loss = self.generator.code_loss(self.generator(history, target[:, None]), target[:, None])
         self.log(f"{prefix}_loss", loss, batch_size=size)
         self.log(f"{prefix}_ndcg_at_10", discounted_gain(ranks, 10).mean(), batch_size=size)

@@ -1,10 +1,13 @@
 """ETEGRec's losses and who learns from them; the alternation over epochs is tested with its trainer."""
 
+import math
+
 import pytest
 import torch
 
 from genrec.models.etegrec import ETEGRec
 from genrec.models.rqvae import RqVae
+from genrec.modules.item_generator import GeneratedItems
 from genrec.modules.losses import preference_semantic_alignment, sequence_item_alignment
 
 ITEMS, LEVELS, CODES, SEMANTIC, LATENT = 10, 2, 4, 6, 5
@@ -203,9 +206,12 @@ def test_alignment_begins_after_the_warm_up_epochs(built, epoch):
         assert torch.equal(losses["loss"], losses["vq_loss" if epoch == 0 else "code_loss"])
 
 
-def test_the_final_stage_does_not_align(built):
+def test_the_final_stage_does_not_align_and_does_not_run_the_tokenizer(built, monkeypatch):
+    # The authors compute both alignments, and the tokenizer for them, and weight them by 0.
     model = built(epoch=5)
     model.is_final = True
+    monkeypatch.setattr(model.tokenizer, "encode", None)
+    monkeypatch.setattr(model.tokenizer.quantizer, "distances", None)
     assert set(model.losses(batch())) == {"loss", "code_loss"}
 
 
@@ -226,6 +232,72 @@ def test_the_module_that_does_not_train_runs_without_dropout(built):
     model = built(epoch=1)
     assert model.generator.network.training
     assert not model.tokenizer.training
+
+
+def shrunken(model, optimizer):
+    """Steps with gradients of 0; the share of it that each parameter lost."""
+    lost = {}
+    for parameter in model.parameters():
+        parameter.data.fill_(1.0)
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        (left,) = parameter.unique().tolist()
+        lost[name] = round(1 - left, 12)
+    return lost
+
+
+def test_weight_decay_is_adamws_and_of_every_weight_of_the_module(built, clocks):
+    # decoupled: a weight without a gradient loses rate x decay, where Adam's own would take a whole rate
+    rates = {"learning_rate": 0.1, "tokenizer_learning_rate": 0.2, "final_learning_rate": 0.4, "weight_decay": 0.25}
+    model = built(warmup_steps=0, **rates)
+    clocks[-1].estimated_stepping_batches = 10
+    joint, _ = model.configure_optimizers()
+    model.is_final = True
+    final = model.configure_optimizers()["optimizer"]
+    of_tokenizer = names(model, "tokenizer.")
+    of_recommender = {name for name, _ in model.named_parameters()} - of_tokenizer
+    learning = [(joint[0], of_tokenizer, 0.2), (joint[1], of_recommender, 0.1), (final, of_recommender, 0.4)]
+    for optimizer, names_of_weights, rate in learning:
+        lost = shrunken(model, optimizer)
+        assert {name: share for name, share in lost.items() if share} == dict.fromkeys(names_of_weights, rate * 0.25)
+
+
+def test_validation_ranks_by_a_constrained_search_of_the_given_width(built, monkeypatch):
+    model, logged = built(n_beams=11), {}
+
+    def generate(history, n_beams, constrained=True):
+        assert (n_beams, constrained) == (11, True)
+        # the targets 7, 3 and 7 stand first, second and beyond the tenth place
+        items = [[7, *[1] * 10], [1, 3, *[1] * 9], [*[1] * 10, 7]]
+        return GeneratedItems(torch.tensor(items), torch.zeros(3, n_beams))
+
+    monkeypatch.setattr(model, "generate", generate)
+    monkeypatch.setattr(model, "log", lambda name, value, batch_size: logged.update({name: value.item()}))
+    model.validation_step(batch(), 0)
+    assert logged == pytest.approx({"val_ndcg_at_10": (1 + 1 / math.log2(3) + 0) / 3, "val_recall_at_10": 2 / 3})
+
+
+def test_what_a_narrow_search_misses_is_no_hit(built, monkeypatch):
+    model, logged = built(n_beams=3), {}
+    found = GeneratedItems(torch.tensor([[1, 7, 2], [1, 2, 4], [1, 2, 3]]), torch.zeros(3, 3))
+    monkeypatch.setattr(model, "generate", lambda history, n_beams: found)
+    monkeypatch.setattr(model, "log", lambda name, value, batch_size: logged.update({name: value.item()}))
+    model.validation_step(batch(), 0)
+    assert logged == pytest.approx({"val_ndcg_at_10": 1 / math.log2(3) / 3, "val_recall_at_10": 1 / 3})
+
+
+def test_every_matrix_of_the_recommender_is_drawn_as_the_authors_draw_it():
+    torch.manual_seed(0)
+    model = ETEGRec(ITEMS, TOKENIZER, embedding_dim=128, num_heads=4, num_layers=1)
+    for name, parameter in model.named_parameters():
+        if name.startswith("tokenizer."):
+            continue
+        if parameter.ndim > 1 or name == "generator.network.start_vector":
+            drawn = parameter[1:] if name == "generator.network.embedding.weight" else parameter  # row 0 is padding
+            assert drawn.std().item() == pytest.approx(0.02, rel=0.2), name
+        else:
+            assert (parameter == (0 if name.endswith("bias") else 1)).all(), name
 
 
 def test_the_item_embeddings_are_no_parameter_but_are_saved(built):

@@ -1,15 +1,17 @@
 """ETEGRec's formulas on numbers small enough to work out by hand: every expected value is written as arithmetic.
 
-The tokenizer is three levels of two codes in the plane; its encoder and decoder hand on what they get. Items 1 and 3
-lie at (1.75, .5), items 2 and 4 at (.25, 2.5).
+The tokenizer is three levels of three codes in the plane; its encoder and decoder hand on what they get. Items 1 and 3
+lie at (1.75, .5), items 2 and 4 at (.25, 2.5). Nobody is near code 2; with two codes alone the sign of a distance would
+only swap their chances, which a symmetric divergence does not see.
 
-    level   code 0        code 1        residual of item 1, its distances, code     of item 2
-    1       (1, 0)        (0, 2)        (1.75, .5)   .8125   5.3125   0             (.25, 2.5)   6.8125   .3125   1
-    2       (.5, 0)       (0, .5)       (.75, .5)    .3125   .5625    0             (.25, .5)    .3125    .0625   1
-    3       (-.25, .25)   (.25, .25)    (.25, .5)    .3125   .0625    1             (.25, 0)     .3125    .0625   1
-                                        (0, .25)                      rest          (0, -.25)
+    level   code 0        code 1       code 2      residual of item 1, its distances, code     of item 2
+    1       (1, 0)        (0, 2)       (-1, 0)     (1.75, .5)  .8125  5.3125  7.8125   0       (.25, 2.5)  ...   1
+    2       (.5, 0)       (0, .5)      (-.5, 0)    (.75, .5)   .3125  .5625   1.8125   0       (.25, .5)   ...   1
+    3       (-.25, .25)   (.25, .25)   (0, -.75)   (.25, .5)   .3125  .0625   1.625    1       (.25, 0)    ...   1
+                                                   (0, .25)                    rest            (0, -.25)
 """
 
+from itertools import chain
 from math import exp, log, sqrt
 
 import pytest
@@ -19,14 +21,20 @@ from genrec.models.etegrec import ETEGRec
 from genrec.models.rqvae import RqVae
 
 BETA = 0.25
-CODEBOOKS = [[[1, 0], [0, 2]], [[0.5, 0], [0, 0.5]], [[-0.25, 0.25], [0.25, 0.25]]]
+CODES = 3
+CODEBOOKS = [
+    [[1, 0], [0, 2], [-1, 0]],
+    [[0.5, 0], [0, 0.5], [-0.5, 0]],
+    [[-0.25, 0.25], [0.25, 0.25], [0, -0.75]],
+]
 ITEMS = [[0.0, 0.0], [1.75, 0.5], [0.25, 2.5], [1.75, 0.5], [0.25, 2.5]]
 DISTANCES = [
-    [[0.8125, 5.3125], [0.3125, 0.5625], [0.3125, 0.0625]],
-    [[6.8125, 0.3125], [0.3125, 0.0625], [0.3125, 0.0625]],
+    [[0.8125, 5.3125, 7.8125], [0.3125, 0.5625, 1.8125], [0.3125, 0.0625, 1.625]],
+    [[6.8125, 0.3125, 7.8125], [0.3125, 0.0625, 0.8125], [0.3125, 0.0625, 0.625]],
 ]
 TOKENIZER = {
-    "input_dim": 2, "hidden_dim": (), "latent_dim": 2, "num_embeddings": 2, "num_levels": 3, "commitment_cost": BETA,
+    "input_dim": 2, "hidden_dim": (), "latent_dim": 2, "num_embeddings": CODES, "num_levels": 3,
+    "commitment_cost": BETA,
 }  # fmt: skip
 
 
@@ -74,7 +82,9 @@ def test_the_straight_through_gradient_is_the_identity_once(latents):
 def test_the_first_levels_distances_reach_the_latent(latents):
     tokenizer().quantizer.distances(latents)[:, 0].sum().backward()
     # of each code 2 (latent - code)
-    close(latents.grad, [[2 * (0.75 + 1.75), 2 * (0.5 - 1.5)], [2 * (-0.75 + 0.25), 2 * (2.5 + 0.5)]])
+    x = [2 * (0.75 + 1.75 + 2.75), 2 * (-0.75 + 0.25 + 1.25)]
+    y = [2 * (0.5 - 1.5 + 0.5), 2 * (2.5 + 0.5 + 2.5)]
+    close(latents.grad, [[x[0], y[0]], [x[1], y[1]]])
 
 
 @pytest.mark.parametrize("level", [1, 2])
@@ -110,6 +120,9 @@ def test_the_commitment_reaches_the_latent_by_the_first_level_only(latents):
 TARGETS = [2, 1, 2]
 SEQUENCES = [[0.5, 1.0], [1.0, 1.0], [9.0, 9.0]]  # the third row's target stands in the first already
 PREFERENCES = [[0.0, 1.0], [1.0, 0.0], [-1.0, 0.0]]
+# of row r and level l: code 0 has w = 2 + 4 r + l times the odds of either other
+ODDS = [[2, 3, 4, 5], [6, 7, 8, 9], [10, 11, 12, 13]]
+LOGITS = [[[log(w), 0.0, 0.0] for w in row] for row in ODDS]
 
 
 class Clock:
@@ -134,7 +147,7 @@ def built():
         model.trainer = clocks[-1]
         model.on_train_epoch_start()
         if answers:
-            logits = torch.zeros(3, 1, 4, 2, dtype=torch.float64)
+            logits = tensor(LOGITS)[:, None]
             projections = (tensor(SEQUENCES)[:, None], tensor(PREFERENCES)[:, None])
             model.forward = lambda history, target: (logits, *projections)
             model.projections = lambda history, target: projections
@@ -147,38 +160,38 @@ def batch():
     return {"history": torch.tensor([[1, 2], [2, 1], [1, 1]]), "target": torch.tensor(TARGETS)}
 
 
-def share(own, other):
-    """A softmax of two: of the one at minus its squared distance."""
-    return exp(-own) / (exp(-own) + exp(-other))
+def chances(distances, sign):
+    """The softmax of three: of minus the squared distances, or of plus them."""
+    odds = [exp(sign * distance) for distance in distances]
+    return [one / sum(odds) for one in odds]
 
 
 def divergence(p, q):
-    """KL of two distributions over two codes, by the chance of code 0."""
-    return p * log(p / q) + (1 - p) * log((1 - p) / (1 - q))
+    """KL of two distributions over three codes."""
+    return sum(of_p * log(of_p / of_q) for of_p, of_q in zip(p, q, strict=True))
 
 
 def distances_of(x, y):
     """The three levels' distances of a latent, worked out like the table above."""
-    pairs = []
+    levels = []
     for codebook in CODEBOOKS:
-        pair = [(x - a) ** 2 + (y - b) ** 2 for a, b in codebook]
-        pairs.append(pair)
-        a, b = codebook[pair.index(min(pair))]
+        distances = [(x - a) ** 2 + (y - b) ** 2 for a, b in codebook]
+        levels.append(distances)
+        a, b = codebook[distances.index(min(distances))]
         x, y = x - a, y - b
-    return pairs
+    return levels
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-@pytest.mark.parametrize("sign", ["paper", "authors"])
-def test_sia_is_of_distinct_targets_both_ways_and_a_mean_over_targets_and_levels(built, epoch, sign):
-    swap = sign == "authors"  # plus the distance makes of each chance the other code's
+@pytest.mark.parametrize(("name", "sign"), [("paper", -1), ("authors", 1)])
+def test_sia_is_of_distinct_targets_both_ways_and_a_mean_over_targets_and_levels(built, epoch, name, sign):
     total = 0.0
     # item 1 with the row where it is the target; item 2 with the first of its two rows
     for of_item, (x, y) in ((DISTANCES[0], (1.0, 1.0)), (DISTANCES[1], (0.5, 1.0))):
         for item, sequence in zip(of_item, distances_of(x, y), strict=True):
-            p, q = (share(*(pair[::-1] if swap else pair)) for pair in (item, sequence))
+            p, q = chances(item, sign), chances(sequence, sign)
             total += divergence(p, q) + divergence(q, p)
-    close(built(epoch, sia_sign=sign).losses(batch())["sia_loss"], total / (2 * 3))
+    close(built(epoch, sia_sign=name).losses(batch())["sia_loss"], total / (2 * 3))
 
 
 def test_the_distances_of_the_table_are_those_of_the_formula():
@@ -202,8 +215,14 @@ def test_the_tokenizers_own_loss_is_of_distinct_targets(built):
 
 
 def test_the_code_loss_is_the_mean_over_all_rows_and_levels(built):
-    # equal logits of two codes: each of 3 x 4 codes costs log 2, the repeated target's row too
-    close(built(1).losses(batch())["code_loss"], log(2))
+    # item 2 is coded 1 1 1 0, item 1 is coded 0 0 1 0; the repeated target's row counts too
+    semantic_ids = [[1, 1, 1, 0], [0, 0, 1, 0], [1, 1, 1, 0]]
+    costs = [
+        log(w + 2) - (log(w) if code == 0 else 0)
+        for odds, codes in zip(ODDS, semantic_ids, strict=True)
+        for w, code in zip(odds, codes, strict=True)
+    ]
+    close(built(1).losses(batch())["code_loss"], sum(costs) / (3 * 4))
 
 
 @pytest.mark.parametrize(("epoch", "own"), [(0, "vq_loss"), (1, "code_loss")])
@@ -219,12 +238,18 @@ def test_the_total_weights_each_alignment_once(built, epoch, own):
 def test_logits_are_the_state_times_the_table_of_its_own_level(built):
     network = built(1, answers=False).generator.network
     with torch.no_grad():
-        # row 0 is padding; level l has the rows 1 + 2 l and 2 + 2 l
-        network.embedding.weight.copy_(
-            tensor([[99, 99], [1, 0], [0, 1], [2, 0], [0, 2], [3, 1], [1, 3], [0, 4], [4, 0]])
-        )
+        # row 0 is padding; level l has the rows from 1 + 3 l
+        padding, of_levels = [99, 99], [
+            [[1, 0], [0, 1], [1, 1]], [[2, 0], [0, 2], [2, 2]], [[3, 1], [1, 3], [-1, -3]], [[0, 4], [4, 0], [-4, 0]],
+        ]  # fmt: skip
+        network.embedding.weight.copy_(tensor([padding, *chain.from_iterable(of_levels)]))
     states = tensor([[[[5, 7], [5, 7], [5, 7], [5, 7]]]])
-    expected = [[5, 7], [2 * 5, 2 * 7], [3 * 5 + 7, 5 + 3 * 7], [4 * 7, 4 * 5]]
+    expected = [
+        [5, 7, 5 + 7],
+        [2 * 5, 2 * 7, 2 * 5 + 2 * 7],
+        [3 * 5 + 7, 5 + 3 * 7, -5 - 3 * 7],
+        [4 * 7, 4 * 5, -4 * 5],
+    ]
     close(network.logits(states), [[expected]])
 
 
@@ -246,19 +271,22 @@ def test_a_causal_encoder_is_pooled_up_to_each_item(built):
     close(built(1, answers=False, causal=True)._pool(memory, torch.tensor([[3, 4]])), [[MEAN, both]])
 
 
-def test_the_adapters_are_linear_in_the_pooled_and_in_the_first_decoder_state(built):
+@pytest.mark.parametrize("whole", [True, False], ids=["forward", "projections"])
+def test_the_adapters_are_linear_in_the_pooled_and_in_the_first_decoder_state(built, whole):
     model = built(1, answers=False)
     first, others = [7, 11], [[1e6, 1e6]] * 3
     model.generator.network.encode = lambda tokens: tensor(MEMORY)
     model.generator.network.decode = lambda memory, bias, target_tokens: tensor([[[first, *others]]])
     with torch.no_grad():
-        model.sequence_adapter.weight.copy_(tensor([[1, 2], [3, 4]]))
+        # one answer of each is below 0, where a hidden layer's ReLU would cut it off
+        model.sequence_adapter.weight.copy_(tensor([[1, 2], [-3, -4]]))
         model.sequence_adapter.bias.copy_(tensor([0.5, -0.5]))
-        model.preference_adapter.weight.copy_(tensor([[5, 6], [7, 8]]))
+        model.preference_adapter.weight.copy_(tensor([[5, 6], [-7, -8]]))
         model.preference_adapter.bias.copy_(tensor([1, -1]))
-    _, sequence, preference = model(torch.tensor([[3, 0]]), torch.tensor([[2]]))
-    close(sequence, [[[MEAN[0] + 2 * MEAN[1] + 0.5, 3 * MEAN[0] + 4 * MEAN[1] - 0.5]]])
-    close(preference, [[[5 * 7 + 6 * 11 + 1, 7 * 7 + 8 * 11 - 1]]])
+    history, target = torch.tensor([[3, 0]]), torch.tensor([[2]])
+    sequence, preference = model(history, target)[1:] if whole else model.projections(history, target)
+    close(sequence, [[[MEAN[0] + 2 * MEAN[1] + 0.5, -3 * MEAN[0] - 4 * MEAN[1] - 0.5]]])
+    close(preference, [[[5 * 7 + 6 * 11 + 1, -7 * 7 - 8 * 11 - 1]]])
 
 
 def test_the_table_counts_equal_codes_in_the_order_of_items_behind_a_row_of_padding(built):

@@ -131,6 +131,26 @@ def test_fitted_codebooks_use_every_code(features):
     assert [len(level.unique()) for level in model.semantic_codes(features).unbind(1)] == [8, 8, 8]
 
 
+def test_codebooks_are_fitted_to_all_items_and_not_to_a_first_batch():
+    # ETEGRec's published code fits them to the first 1,024 rows.
+    model = RqVae(input_dim=1, hidden_dim=None, num_embeddings=3)
+    model.initialize_codebooks(torch.tensor([[1.0]] * 2000 + [[20.0], [300.0]]), 10, seed=0)
+    assert sorted(model.quantizer.codebooks.flatten().tolist()) == [1, 20, 300]
+
+
+def test_the_fit_of_codebooks_follows_its_own_seed_and_touches_no_other_randomness(features):
+    # In ETEGRec's published code numpy's global state decides.
+    fitted = []
+    for of_the_process in (1, 2):
+        model = small()
+        torch.manual_seed(of_the_process)
+        before = torch.get_rng_state()
+        model.initialize_codebooks(features, 10, seed=0)
+        assert torch.equal(torch.get_rng_state(), before)
+        fitted.append(model.quantizer.codebooks)
+    assert torch.equal(*fitted)
+
+
 def test_a_batch_may_be_a_tensor_or_hold_features(features):
     model = small()
     model.log = lambda *arguments, **options: None
@@ -284,6 +304,25 @@ def test_val_selection_orders_by_collisions_first_and_reconstruction_second():
 
 
 @pytest.mark.slow
+class Validating:
+    """As much of Lightning's trainer as tells how often it validates."""
+
+    enable_validation, check_val_every_n_epoch = True, 2
+
+
+def test_the_rate_is_halved_after_five_validations_without_gain():
+    model, trainer = small(), Validating()
+    model.trainer = trainer
+    settings = model.configure_optimizers()
+    plateau = settings["lr_scheduler"]
+    assert (plateau["monitor"], plateau["frequency"]) == ("val_loss", 2)
+    rates = []
+    for loss in [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]:
+        plateau["scheduler"].step(loss)
+        rates.append(settings["optimizer"].param_groups[0]["lr"])
+    assert rates == [3e-3] * 6 + [3e-3 / 2]
+
+
 def test_without_a_validation_set_there_is_no_plateau_to_wait_for(features, tmp_path):
     model = small()
     trainer = BaseTrainer(model, config(tmp_path, max_epochs=1), CurveLogger())

@@ -64,6 +64,16 @@ def test_a_causal_sequence_trains_on_the_item_after_each_of_its_items():
 
 
 @torch.no_grad()
+def test_what_a_narrow_search_misses_is_no_hit():
+    model, logged = small(n_beams=1).eval(), {}
+    model.log = lambda name, value, **options: logged.setdefault(name, float(value))
+    history = torch.tensor([[1, 2, 3]])
+    best = model.generator.generate(history, 1).items[0]
+    model.validation_step({"history": history, "target": best % ITEMS + 1}, 0)
+    assert (logged["val_ndcg_at_10"], logged["val_recall_at_10"]) == (0, 0)
+
+
+@torch.no_grad()
 def test_validation_ranks_the_target_among_all_items():
     model, logged = small().eval(), {}
     model.log = lambda name, value, **options: logged.setdefault(name, float(value))

@@ -67,7 +67,7 @@ def built(**options):
     settings = {
         "embedding_dim": 8, "num_heads": 2, "head_dim": 4, "attn_dim": 16, "num_layers": 1, "dropout": 0.1,
         "max_history": 6, "learning_rate": 5e-3, "tokenizer_learning_rate": 2e-2, "warmup_steps": 4,
-        "warmup_epochs": 2, "sia_weight": 0.01, "psa_weight": 0.02, "n_beams": N_ITEMS,
+        "warmup_epochs": 2, "sia_weight": 0.01, "psa_weight": 0.02, "final_learning_rate": 1e-3, "n_beams": N_ITEMS,
     }  # fmt: skip
     model = Watched(N_ITEMS, TOKENIZER, **(settings | options))
     embeddings = torch.randn(N_ITEMS + 1, 6)
@@ -202,7 +202,7 @@ def test_each_modules_rate_warms_up_from_zero_over_its_own_steps(trained, phase,
 def test_the_final_rate_falls_from_its_peak_without_a_warm_up(trained):
     model, _ = trained
     rates = [rate for note in model.notes[4:] for rate in note["rates"]]
-    assert rates == pytest.approx([5e-4 * cosine(step, 0, len(rates)) for step in range(len(rates))])
+    assert rates == pytest.approx([1e-3 * cosine(step, 0, len(rates)) for step in range(len(rates))])
 
 
 def test_the_final_stage_begins_with_the_best_validated_joint_state(trained):

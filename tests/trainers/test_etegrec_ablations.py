@@ -29,24 +29,27 @@ class BuiltError(Exception):
 
 class NoTrainer:
     def __init__(self, model, config, logger):
-        raise BuiltError(model, config)
+        self.built = model, config
+
+    def train(self, train_dataloader, val_dataloader):
+        raise BuiltError(*self.built, train_dataloader, val_dataloader)
 
 
 @pytest.fixture
-def built(tmp_path, monkeypatch):
-    """The model of a variant, in float64, and how its trainer is told to train it, as the stage builds them."""
-    clock = Clock()
+def staged(tmp_path, monkeypatch):
+    """What the stage builds of its section with some values changed: the model, the trainer's config, both loaders."""
 
-    def build(variant, epoch=0):
+    def build(**changes):
         torch.manual_seed(0)
         config = read_section(TrainEtegrec)
         small = replace(
             config.generator, embedding_dim=8, num_heads=2, head_dim=4, attn_dim=16, num_layers=1, dropout=0.0
         )
         config = replace(
-            config, variant=variant, generator=small, cycle=CYCLE, warmup_epochs=CYCLE, max_epochs=JOINT_EPOCHS,
+            config, generator=small, cycle=CYCLE, warmup_epochs=CYCLE, max_epochs=JOINT_EPOCHS,
             final_stage=replace(config.final_stage, max_epochs=FINAL_EPOCHS),
         )  # fmt: skip
+        config = replace(config, **changes)
         tokenizer, embeddings = RqVae(**TOKENIZER), torch.randn(N_ITEMS + 1, 6)
         tokenizer.initialize_codebooks(embeddings[1:], 10, seed=0)
         histories = Histories(np.arange(1, 11, dtype=np.int32), np.array([0, 10]), N_ITEMS)
@@ -65,10 +68,20 @@ def built(tmp_path, monkeypatch):
         with pytest.raises(BuiltError) as stopped:
             train_etegrec.main()
         monkeypatch.undo()
-        model, training = stopped.value.args
+        return stopped.value.args
+
+    return build
+
+
+@pytest.fixture
+def built(staged):
+    """The model of a variant, in float64, and how its trainer is told to train it, as the stage builds them."""
+    clock = Clock()
+
+    def build(variant, epoch=0):
+        model, training, *_ = staged(variant=variant)
         model.trainer, clock.current_epoch = clock, epoch
         model.double()
-        model.item_embeddings = embeddings.double()
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.5)
@@ -181,6 +194,43 @@ def test_a_recommender_that_starts_anew_keeps_nothing_but_the_codes(built):
     assert kept & matrices == set()
     untouched = {name for name in before if name.startswith(("tokenizer.", "item_embeddings", "generator.code_table"))}
     assert untouched <= kept
+
+
+GENERATOR = {
+    "embedding_dim": 12, "num_heads": 3, "head_dim": 5, "attn_dim": 17, "num_layers": 2, "dropout": 0.3,
+    "max_history": 4, "encoder": "bidirectional",
+}  # fmt: skip
+SETTINGS = {
+    "learning_rate": 0.011, "tokenizer_learning_rate": 0.012, "weight_decay": 0.013, "warmup_steps": 14,
+    "sia_weight": 0.015, "psa_weight": 0.016, "sia_sign": "authors", "alpha": 1.7, "cycle": 2, "warmup_epochs": 18,
+    "n_beams": 19,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoder", ["causal", "bidirectional"])
+def test_every_setting_of_the_section_reaches_the_model(staged, encoder):
+    generator = replace(read_section(TrainEtegrec).generator, **(GENERATOR | {"encoder": encoder}))
+    model, *_ = staged(variant="full", generator=generator, **SETTINGS)
+    expected = GENERATOR | SETTINGS | {"causal": encoder == "causal"}
+    del expected["encoder"]
+    assert {name: model.hparams[name] for name in expected} == expected
+
+
+def test_every_setting_of_the_section_reaches_the_trainer_and_its_loaders(staged):
+    section = read_section(TrainEtegrec)
+    final = replace(section.final_stage, learning_rate=0.021, max_epochs=22, patience=23)
+    generator = replace(section.generator, **GENERATOR)
+    model, training, learned, validated = staged(
+        variant="full", generator=generator, final_stage=final, max_epochs=24, patience=25, batch_size=2,
+        windows_per_epoch=5,
+    )  # fmt: skip
+    assert model.hparams["final_learning_rate"] == 0.021
+    assert (training.final_max_epochs, training.final_early_stopping_patience) == (22, 23)
+    assert (training.max_epochs, training.early_stopping_patience) == (24, 25)
+    assert max(batch["history"].shape[1] for batch in learned) == GENERATOR["max_history"]
+    assert [batch["history"].shape for batch in validated] == [(1, GENERATOR["max_history"])]
+    # five of the seven windows, in batches of at most two
+    assert sorted(len(batch["target"]) for batch in learned) == [1, 2, 2]
 
 
 # Section 14 of the specification: config/scientific.yaml and run_pretrain.sh of the authors, in this project's names.

@@ -8,17 +8,23 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader
 
 from genrec.data.batches import training_loader, window_loader
+from genrec.data.histories import Histories
 from genrec.errors import UserError
-from genrec.evaluation.evaluator import Evaluator
 from genrec.models.checkpoint import load_model, save_model
 from genrec.models.rqvae import RqVae
 from genrec.modules.schedules import learning_rate_factor
 from genrec.params import check_params, read_yaml
-from trainers.test_etegrec import HISTORIES, N_ITEMS, TOKENIZER, Watched, built, train
+from genrec.trainers.base import BaseTrainer
+from genrec.trainers.config import TrainingConfig
+from genrec.trainers.curves import CurveLogger
+from stages import evaluate_etegrec
+from trainers.test_etegrec import HISTORIES, TOKENIZER, Watched, built, train
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +44,36 @@ def test_strict_loading_a_tokenizer_comes_back_whole(tmp_path):
     save_model(tokenizer, tmp_path / "rqvae.ckpt")
     model.start_from(load_model(RqVae, tmp_path / "rqvae.ckpt"), model.item_embeddings)
     assert all(torch.equal(model.tokenizer.state_dict()[name], value) for name, value in tokenizer.state_dict().items())
+
+
+class Summing(pl.LightningModule):
+    """Its weight moves by the mean of the batches that one step sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(self.weight.item())
+        return -self.weight * batch.mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+def test_accumulation_really_accumulates(tmp_path):
+    # The authors' trainer steps after every batch; told to accumulate, its zero_grad leaves the last of them alone.
+    model = Summing()
+    config = TrainingConfig(
+        max_epochs=1, accumulate_grad_batches=4, gpus=0, early_stopping_patience=0, progress_bar=False,
+        gradient_clip_val=0.0, checkpoint_dir=str(tmp_path),
+    )  # fmt: skip
+    batches = DataLoader(torch.tensor([0.25, 0.5, 0.75, 1.0, 3.0, 5.0, 7.0, 9.0]), batch_size=1)
+    BaseTrainer(model, config, CurveLogger()).train(batches)
+    first, second = (0.25 + 0.5 + 0.75 + 1.0) / 4, (3.0 + 5.0 + 7.0 + 9.0) / 4
+    assert model.seen == [0, 0, 0, 0, first, first, first, first]
+    assert model.weight.item() == first + second
 
 
 def test_accumulation_is_refused_and_not_ignored(tmp_path):
@@ -91,6 +127,14 @@ def test_a_joint_stage_whose_metric_stays_zero_has_a_best_state(tmp_path):
     assert len(curves) == 5
 
 
+def test_the_final_stage_has_epochs_and_a_patience_of_its_own(tmp_path):
+    # The authors' are written into the code. Of a metric that stays, the first validation is the best.
+    model = built()
+    model.__class__ = NeverRight
+    _, curves = train(tmp_path, model, max_epochs=2, final_max_epochs=6, final_early_stopping_patience=2)
+    assert len(curves) == 2 + (1 + 2)
+
+
 class Modes(Watched):
     """Notes which modules have dropout on, batch by batch."""
 
@@ -113,7 +157,7 @@ def test_dropout_is_on_in_the_module_that_learns_also_after_a_validation(tmp_pat
 
 
 @pytest.mark.parametrize("encoder", ["causal", "bidirectional"])
-def test_the_longest_history_is_honoured_where_it_is_learned_from_and_where_it_is_evaluated(encoder):
+def test_the_longest_history_is_honoured_where_it_is_learned_from_and_where_it_is_evaluated(encoder, monkeypatch):
     # The authors' max_his_len is read nowhere.
     longest = 3
     for loader in (
@@ -122,13 +166,16 @@ def test_the_longest_history_is_honoured_where_it_is_learned_from_and_where_it_i
     ):
         assert max(batch["history"].shape[1] for batch in loader) == longest
     model, seen = built(max_history=longest, causal=encoder == "causal").eval(), []
-    search = model.generate
+    search = model.generator.generate
 
     def watched(history, n_beams, constrained=True):
-        seen.append(history.shape[1])
+        seen.append((history.shape[1], constrained))
         return search(history, n_beams, constrained)
 
-    model.generate = watched
-    evaluator = Evaluator(HISTORIES, ks=(5,), batch_size=8, n_resamples=2, seed=1, progress_bar=False)
-    evaluator.of_generator(model, model.max_history, n_beams=N_ITEMS)
-    assert max(seen) == longest
+    model.generator.generate = watched
+    monkeypatch.setattr(Histories, "load", staticmethod(lambda _: HISTORIES))
+    monkeypatch.setattr(evaluate_etegrec, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(evaluate_etegrec, "write_evaluations", lambda *_: None)
+    evaluate_etegrec.main()
+    # both splits are ranked, and of test once more without the constraint
+    assert seen == [(longest, True), (longest, True), (longest, False)]
