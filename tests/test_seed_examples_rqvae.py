@@ -48,6 +48,15 @@ class TestTrainers:
         main()
         assert capsys.readouterr().out.splitlines()[-1] == "model saved to models/rqvae.ckpt"
 
+    def test_the_script_s_own_flag_is_the_model_s_number_of_levels(self, monkeypatch):
+        from genrec.models.rqvae import RqVae
+
+        command = "rqvae --root dataset/amazon --max_epochs 1 --checkpoint_dir models --num_levels 3"
+        monkeypatch.setattr(sys, "argv", command.split())
+        main()
+        made = RqVae.load_from_checkpoint("models/rqvae.ckpt")
+        assert made.generate_semantic_ids(torch.zeros(2, 768)).shape == (2, 3)
+
     def test_the_script_says_what_is_not_there(self, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["rqvae", "--dataset", "p5"])
         with pytest.raises(SystemExit):

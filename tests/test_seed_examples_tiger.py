@@ -13,6 +13,7 @@ from fake_pipeline import PROJECT
 
 from genrec.models.checkpoint import save_model
 from genrec.models.rqvae import RqVae
+from genrec.models.tiger import Tiger
 from genrec.trainers.tiger import TIGERTrainingConfig, main
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def _in_a_folder_with_the_data(p5_root, fake_encoder, monkeypatch, tmp_path):
 @pytest.fixture
 def _small_models(monkeypatch):
     """The printed defaults are 46 million parameters."""
-    small = {"embedding_dim": 16, "num_heads": 2, "num_layers": 1, "attn_dim": 32}
+    small = {"embedding_dim": 16, "num_heads": 2, "num_layers": 1, "attn_dim": 32, "dropout": 0.2}
     monkeypatch.setattr(TIGERTrainingConfig, "__init__", partialmethod(TIGERTrainingConfig.__init__, **small))
 
 
@@ -81,6 +82,10 @@ def test_the_script(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*command.split(), *more.split()])
     main()
     assert capsys.readouterr().out.splitlines()[-1] == "model saved to models/tiger.ckpt"
+    # the printed script leaves the last three to the model's defaults
+    sizes = ("embedding_dim", "num_heads", "num_layers", "attn_dim", "dropout", "max_seq_length")
+    config, made = TIGERTrainingConfig(), Tiger.load_from_checkpoint("models/tiger.ckpt").hparams
+    assert {name: made[name] for name in sizes} == {name: getattr(config, name) for name in sizes}
 
 
 @pytest.mark.parametrize("name", ["rqvae", "tiger"])

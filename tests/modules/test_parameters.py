@@ -100,11 +100,12 @@ def test_a_name_matches_within_a_larger_model():
 
 
 def test_what_is_unfrozen_trains_again_and_the_rest_does_not():
+    # the page's `layers.1` would also unfreeze layers 10 and 11
     model = Tower()
     ModelUtils.freeze_layers(model, ["embedding", "layers"])
-    ModelUtils.unfreeze_layers(model, ["layers.3", "layers.10"])
+    ModelUtils.unfreeze_layers(model, ["layers.1", "layers.3"])
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    assert trainable == ["layers.3.weight", "layers.3.bias", "layers.10.weight", "layers.10.bias"]
+    assert trainable == ["layers.1.weight", "layers.1.bias", "layers.3.weight", "layers.3.bias"]
 
 
 @pytest.mark.parametrize("change", [ModelUtils.freeze_layers, ModelUtils.unfreeze_layers])

@@ -185,6 +185,7 @@ class TestTraining:
         model = made.train_model()
         assert model is made.model
         assert made.results["recall@5"] > 0.8 > 0.6 > untrained["recall@5"]
+        assert {name for name in made.results if "@" in name} == {"recall@1", "ndcg@1", "recall@5", "ndcg@5"}
         assert made.results["test_recall_at_10"] >= made.results["recall@5"]
         loaded = load_model(Tiger, tmp_path / "models" / "tiger.ckpt")
         tokens = next(iter(made.create_dataloaders()[2]))["input_ids"]
