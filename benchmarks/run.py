@@ -3,6 +3,7 @@
 import importlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import date
@@ -16,7 +17,7 @@ WORKLOADS = (
     "constrained_generation", "tiger_training", "etegrec", "rqvae", "sasrec", "preparation", "pipeline",
 )  # fmt: skip
 PACKAGES = ("torch", "transformers", "cornac", "torch-rechub", "numpy", "pandas", "dvc")
-FOLDER = Path(__file__).parent
+RESULTS = Path(__file__).with_name("results.md")
 HEAD = """\
 # Speed
 
@@ -36,26 +37,31 @@ def main(names: list[str]) -> None:
         module = f"benchmarks.{name}"
         cases = importlib.import_module(module).CASES
         results = []
-        part = FOLDER / "results" / f"{name}.md"
-        part.parent.mkdir(exist_ok=True)
         for number, case in enumerate(cases):
             results.append(measure(module, number, case))
             sys.stderr.write(table(results[-1]))
-            part.write_text(section(results), encoding="utf-8")
-        collect()
+            before = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+            RESULTS.write_text(with_section(before, name, section(results)), encoding="utf-8")
 
 
-def collect() -> None:
-    """results.md from what was measured last of each workload."""
-    parts = [FOLDER / "results" / f"{name}.md" for name in WORKLOADS]
-    text = HEAD + "\n".join(part.read_text(encoding="utf-8") for part in parts if part.exists())
-    (FOLDER / "results.md").write_text(text, encoding="utf-8")
+def with_section(before: str, name: str, text: str) -> str:
+    """results.md with the new tables of one workload; what was measured last of the others stays.
+
+    Example:
+        >>> with_section(with_section("", "sasrec", "1.2\\n"), "rqvae", "3.4\\n").removeprefix(HEAD)
+        '## rqvae\\n\\n3.4\\n\\n## sasrec\\n\\n1.2\\n'
+    """
+    parts = re.split(r"^## (.*)\n\n", before, flags=re.MULTILINE)
+    sections = {title: part.rstrip("\n") + "\n" for title, part in zip(parts[1::2], parts[2::2], strict=True)}
+    sections[name] = text
+    return HEAD + "\n".join(f"## {title}\n\n{sections[title]}" for title in WORKLOADS if title in sections)
 
 
 def section(results: list[Result]) -> str:
     """The tables of one workload, with the machine that they were measured on."""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    stamp = f"{date.today()}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
+    machine = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    stamp = f"{date.today()}, commit {commit()}, {machine}, {packages}"
     return "".join(table(result) for result in results) + f"*{stamp}*\n"
 
 
@@ -63,7 +69,7 @@ def table(result: Result) -> str:
     unit, ours = result.case.unit, next(iter(result.figures.values())).rate
     reached = any(figure.reached for figure in result.figures.values())
     lines = [
-        f"## {result.case.title}\n",
+        f"### {result.case.title}\n",
         f"| contender | {unit} per CPU-second | lowest to highest | times ours | memory, MiB |{' reached |' * reached}",
         f"|---|---:|---:|---:|---:|{'---|' * reached}",
     ]
@@ -85,6 +91,12 @@ def rounded(rate: float) -> str:
     """
     value = float(f"{rate:.3g}")
     return f"{value:,.0f}" if value >= 100 else f"{value:g}"
+
+
+def commit() -> str:
+    """What was measured."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # nosec B607
 
 
 def processor() -> str:
