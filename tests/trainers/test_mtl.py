@@ -182,26 +182,13 @@ def test_adaptive_weights_are_no_part_of_the_saved_network(tmp_path, method):
     mmoe(1).load_state_dict(torch.load(tmp_path / "model_base_0.pth", weights_only=True), strict=True)
 
 
-class StopError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("method", METHODS)
-def test_a_resumed_run_goes_on_with_its_norms_weights_and_first_losses(tmp_path, method, monkeypatch):
+def test_a_resumed_run_goes_on_with_its_norms_weights_and_first_losses(tmp_path, method, fit_killed_in_epoch_2):
     options = {"adaptive_params": method, "n_epoch": 4, "optimizer_params": {"lr": 0.01}}
     whole = trainer(tmp_path / "a", **options)
     log = whole.fit(loader(), loader(5, None))
     killed = trainer(tmp_path / "b", **options)
-    measure = killed.model.scores
-
-    def dies():
-        if killed.model.current_epoch == 2:
-            raise StopError
-        return measure()
-
-    monkeypatch.setattr(killed.model, "scores", dies)
-    with pytest.raises(StopError):
-        killed.fit(loader(), loader(5, None))
+    fit_killed_in_epoch_2(killed, loader(), loader(5, None))
     resumed = trainer(tmp_path / "b", mmoe(9), resume=True, **options)
     assert resumed.fit(loader(), loader(5, None)) == log
     assert same(resumed.model.network, whole.model.network)

@@ -84,24 +84,11 @@ def test_the_same_seed_gives_the_same_figures_and_the_same_weights(tmp_path, kin
     assert_equal(first, second)
 
 
-class StopError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, kind, monkeypatch):
+def test_a_killed_run_goes_on_as_if_it_never_was(tmp_path, kind, fit_killed_in_epoch_2):
     whole, killed = (trainer(kind, tmp_path / name, n_epoch=4) for name in "ab")
     whole.fit(loader(kind), val_loader(kind))
-    measure = killed.model.scores
-
-    def dies():
-        if killed.model.current_epoch == 2:
-            raise StopError
-        return measure()
-
-    monkeypatch.setattr(killed.model, "scores", dies)
-    with pytest.raises(StopError):
-        killed.fit(loader(kind), val_loader(kind))
+    fit_killed_in_epoch_2(killed, loader(kind), val_loader(kind))
     resumed = trainer(kind, tmp_path / "b", n_epoch=4, resume=True)
     resumed.fit(loader(kind), val_loader(kind))
     assert whole.logger.rows == resumed.logger.rows
