@@ -33,7 +33,7 @@ repro: $(STAMP)  ## run the whole pipeline (cached) and print the table of resul
 	@cat reports/results.md
 
 test: $(STAMP)  ## run all tests, a process for each core
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## ruff, mypy and bandit
 	$(BIN)/ruff check .

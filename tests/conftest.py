@@ -20,6 +20,11 @@ settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trainings first: a long file that starts last is waited for by all other processes."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def _params_are_read_anew() -> Iterator[None]:
     """A process reads params.yaml once; each test has its own."""
