@@ -1,5 +1,6 @@
 """Train a ranker for each generator's candidates, on validation targets, which no generator has seen."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -46,7 +47,9 @@ def main() -> None:
         for generator, table in (("tiger", CODE_TABLE), ("etegrec", ETEGREC_CODE_TABLE), ("two_tower", CODE_TABLE)):
             ranker, logger = train(generator, table, builder, live)
             save_model(ranker, folder / f"{generator}.ckpt")
-            metrics[generator] = logger.summary(f"{generator}/{ranker.monitor}", "max")
+            summary = logger.summary(f"{generator}/{ranker.monitor}", "max")
+            # the area under the curve of held-out candidates that hold no target, or nothing else, is not defined
+            metrics[generator] = {name: value for name, value in summary.items() if math.isfinite(value)}
             for epoch, row in logger.rows.items():
                 curves.setdefault(epoch, {}).update(row)
     write_curves(curves, CURVES)

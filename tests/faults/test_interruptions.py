@@ -68,6 +68,16 @@ class Try:
         assert others.items() <= found.items(), "an earlier stage's output is gone"
         return answer
 
+    def strike_behind(self, checkpoint: str, share: float) -> list[Path]:
+        """Kill near a share of the stage, where its scratch holds such files; between two trainings it holds none."""
+        for offset in (0.0, -0.1, 0.1, -0.2, 0.2):
+            self.strike(Fault(self.moment(share + offset)))
+            files = [file for file in self.folder.glob(".genrec/scratch/*/**/*") if file.name.startswith(checkpoint)]
+            if files:
+                return files
+            remove_outputs(self.folder, self.stage)
+        raise AssertionError(f"no {checkpoint} around {share:.0%} of {self.stage}")
+
     def run_again(self) -> Answer:
         answer = run_stage_process(self.folder, self.stage)
         assert answer.status == 0, answer.said
@@ -180,8 +190,7 @@ def test_a_terminated_stage_does_not_end_as_if_all_were_done(
 @pytest.mark.parametrize("stage", TRAINING)
 def test_another_parameters_scratch_is_never_resumed(reference: Reference, tmp_path: Path, stage: str) -> None:
     attempt = Try(reference, tmp_path, stage)
-    attempt.strike(Fault(attempt.moment(0.6)))
-    assert any(attempt.folder.glob(".genrec/scratch/*/**/last.ckpt"))
+    attempt.strike_behind("last.ckpt", 0.6)
     write_params(attempt.folder, {stage: {"learning_rate": 0.0123}})
     changed = run_stage_process(attempt.folder, stage)
     assert changed.status == 0, changed.said
@@ -206,10 +215,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(
 ) -> None:
     # as a power cut leaves a file whose name reached the disk before its content did
     attempt = Try(reference, tmp_path, stage)
-    attempt.strike(Fault(attempt.moment(share)))
-    damaged = [file for file in attempt.folder.glob(".genrec/scratch/*/**/*") if file.name.startswith(name)]
-    assert damaged
-    for file in damaged:
+    for file in attempt.strike_behind(name, share):
         file.write_bytes(file.read_bytes()[:100] if name == "last.ckpt" else b"")
     assert "is damaged" in attempt.run_again().said
 
