@@ -52,8 +52,8 @@ ui: $(STAMP)  ## open the MLflow UI on http://127.0.0.1:5000
 preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz]: put a preset's values into params.yaml
 	$(BIN)/python -m genrec.params $(NAME) $(if $(FILE),--path $(FILE))
 
-smoke: $(STAMP)  ## run the whole pipeline on small synthetic data, in a temporary clone
-	$(BIN)/python -m pytest -m pipeline tests/test_pipeline.py
+smoke: $(STAMP)  ## run the whole pipeline on small synthetic data, in two temporary clones side by side
+	$(BIN)/python -m pytest -m pipeline -n 2 --dist loadfile tests/test_pipeline.py tests/test_pipeline_again.py
 
 bench: $(BENCH)/.installed  ## measure speed against public implementations [ONLY=tiger_training] [BEAUTY=sequences.txt.gz]
 	BEAUTY=$(BEAUTY) $(BENCH)/bin/python -W ignore -m benchmarks.run $(ONLY)

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-WARM_UPS = 1
+WARM_UPS, REPEATS = 1, 5
 
 
 class Outcome(NamedTuple):
@@ -37,13 +37,11 @@ class Case:
     Attributes:
         unit: what a contender's figure counts per CPU-second.
         contenders: by name, what sets a contender up and returns its turn; the first is ours.
-        repeats: how many turns each contender gets.
     """
 
     title: str
     unit: str
     contenders: dict[str, Callable[[], Turn]]
-    repeats: int = 5
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def measure(module: str, number: int, case: Case) -> Result:
     try:
         for name, worker in workers.items():
             _answer(worker, name)
-        for _ in range(case.repeats):
+        for _ in range(REPEATS):
             gflops.append(matmul_gflops())
             for name, worker in workers.items():
                 assert worker.stdin is not None

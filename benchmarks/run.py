@@ -77,8 +77,7 @@ def table(result: Result) -> str:
         span = f"{rounded(min(figure.rates))} to {rounded(max(figure.rates))}"
         cells = [name, rounded(figure.rate), span, f"{ours / figure.rate:.2f}", f"{figure.mib:,.0f}"]
         lines.append(f"| {' | '.join(cells + [figure.reached] * reached)} |")
-    repeats = len(result.gflops)
-    lines.append(f"\n{repeats} turn{'s' * (repeats > 1)}; {median(result.gflops):.0f} GFLOP/s\n\n")
+    lines.append(f"\n{len(result.gflops)} turns; {median(result.gflops):.0f} GFLOP/s\n\n")
     return "\n".join(lines)
 
 

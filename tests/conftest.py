@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cloned_project import SMALL, Project, clone
 from fake_pipeline import PROJECT, Pipeline
 from hypothesis import settings
 from p5_files import FakeEncoder, install_fake_encoder, write_p5
@@ -77,3 +78,12 @@ def p5_root(tmp_path: Path) -> Path:
 def fake_encoder(monkeypatch: pytest.MonkeyPatch) -> type[FakeEncoder]:
     """What texts are embedded with in place of a language model; it notes what it is asked."""
     return install_fake_encoder(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone of the project after one `dvc repro` on small data."""
+    project = clone(tmp_path_factory.mktemp("clone") / "genrec", **SMALL)
+    project.dvc("repro")
+    project.commit()
+    return project

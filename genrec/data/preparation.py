@@ -120,9 +120,32 @@ def number_keys(keys: "pd.Series[str]") -> Numbered:
 def order(users: Numbered, items: Numbered, times: NDArray[np.int64], ties: Ties) -> NDArray[np.int64]:
     """int64 (n_rows,): the rows user by user, oldest first; what is equal by all rules stays in the file's order."""
     if ties == "file":
-        return np.lexsort((times, users.codes))
-    tie_breaks = items.codes if ties == "item" else _pair_hashes(users, items)
-    return np.lexsort((tie_breaks, times, users.codes))
+        return sorted_rows(times, users.codes)
+    return sorted_rows(items.codes if ties == "item" else _pair_hashes(users, items), times, users.codes)
+
+
+def sorted_rows(*keys: NDArray[np.integer]) -> NDArray[np.int64]:
+    """`np.lexsort` of integers, the last key first, several times faster.
+
+    Example:
+        >>> sorted_rows(np.array([2, 1, 1, 2]), np.array([5, 6, 5, 5])).tolist()
+        [2, 0, 3, 1]
+    """
+    rows = _stable_argsort(keys[0])
+    for key in keys[1:]:
+        rows = rows[_stable_argsort(key[rows])]
+    return rows
+
+
+def _stable_argsort(key: NDArray[np.integer]) -> NDArray[np.int64]:
+    bits = len(key).bit_length()
+    low, high = (int(key.min()), int(key.max())) if len(key) else (0, 0)
+    if high - low >= 1 << (63 - bits):
+        return np.argsort(key, kind="stable")
+    # key and place in one number: numpy sorts numbers with vector instructions, and no two are equal
+    packed = (key - key.dtype.type(low)).astype(np.int64) << bits | np.arange(len(key))
+    packed.sort()
+    return packed & ((1 << bits) - 1)
 
 
 def _pair_hashes(users: Numbered, items: Numbered) -> NDArray[np.uint64]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrec.data.preparation import core_rows, describe, number_keys, prepare
+from genrec.data.preparation import core_rows, describe, number_keys, prepare, sorted_rows
 from genrec.errors import UserError
 
 # user, item, time, rating; of the 3-core only u and v with a, b, c
@@ -188,6 +188,19 @@ def test_the_order_equals_pythons_stable_sort(pairs, times):
     }
     if expected:
         assert histories_of(prepared(frame(rows, "user_key", "item_key", "time"))) == expected
+
+
+# the wider ones leave no bits for a row's place beside them
+WIDTHS = st.sampled_from([1, 2**30, 2**60, 2**61, 2**62])
+
+
+@given(pairs=PAIRS, scale=WIDTHS, shift=st.sampled_from([-(2**63), 0, *(2**k - 1 for k in range(56, 62))]))
+def test_rows_are_sorted_as_numpys_lexsort_does(pairs, scale, shift):
+    first, last = np.array(pairs, np.int64).reshape(-1, 2).T
+    first = (first % 2) * np.int64(scale) + np.int64(shift)
+    np.testing.assert_array_equal(sorted_rows(first, last), np.lexsort((first, last)))
+    hashes = last.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    np.testing.assert_array_equal(sorted_rows(hashes, first), np.lexsort((hashes, first)))
 
 
 def test_nothing_left_is_told_with_the_sizes_and_the_way_out():

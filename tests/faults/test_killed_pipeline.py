@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from test_pipeline import Project, clone
+from cloned_project import Project, clone
 
 from faults.whole_pipeline import ELSEWHERE, SMALL, stages_in, wait_until
 

@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from cloned_project import Project, clone
 from fake_pipeline import Pipeline, start_python
-from test_pipeline import Project, clone
 
 from faults.stages_in_processes import PIPELINE
 from faults.whole_pipeline import ONCE_MORE, SMALL, stages_in, wait_until
