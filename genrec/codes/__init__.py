@@ -1,0 +1,1 @@
+"""Items become codes: quantizers of item embeddings."""
