@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from genrec.modules.attention import MultiHeadAttention
 from genrec.modules.dropout import Dropout
 from genrec.modules.initialization import initialize_weights
-from genrec.modules.losses import full_softmax_loss, sampled_softmax_loss
 from genrec.modules.ranks import discounted_gain, ranks_from_scores
+from genrec.modules.schedules import learning_rate_factor
+from genrec.networks.item_softmax import ItemSoftmax
+from genrec.networks.repeats import RepeatBias
 
 
 class CausalBlock(nn.Module):
@@ -49,6 +51,10 @@ class SASRec(pl.LightningModule):
         num_negatives: int = 512,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
+        input_norm: bool = False,
+        learns_repeats: bool = False,
+        schedule: str = "constant",
+        warmup_steps: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -56,16 +62,19 @@ class SASRec(pl.LightningModule):
             raise ValueError(f"loss must be full_softmax or sampled_softmax, got {loss!r}")
         self.n_items = n_items
         self.max_history = max_history
-        self.loss = loss
-        self.num_negatives = num_negatives
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
         self.item_embedding = nn.Embedding(n_items + 1, embedding_dim, padding_idx=0)
         self.position_embedding = nn.Embedding(max_history, embedding_dim)
+        self.input_norm = nn.LayerNorm(embedding_dim) if input_norm else nn.Identity()
         blocks = nn.ModuleList(CausalBlock(embedding_dim, num_heads, dropout) for _ in range(num_layers))
         self.blocks: Sequence[CausalBlock] = blocks  # type: ignore[assignment]
         self.norm = nn.LayerNorm(embedding_dim)
         self.dropout = Dropout(dropout)
+        self.repeats = RepeatBias(max_history) if learns_repeats else None
+        self.item_softmax = ItemSoftmax(n_items, 0 if loss == "full_softmax" else num_negatives, self.repeats)
         initialize_weights(self, "normal")
 
     def forward(self, history: Tensor) -> Tensor:
@@ -81,7 +90,7 @@ class SASRec(pl.LightningModule):
         order = (history == 0).int().argsort(dim=1, stable=True)
         items = history.gather(1, order)
         x = self.item_embedding(items) + self.position_embedding.weight[: items.shape[1]]
-        x = self.dropout(x)
+        x = self.dropout(self.input_norm(x))
         for block in self.blocks:
             x = block(x)
         states = torch.empty_like(x).scatter(1, order[..., None].expand_as(x), self.norm(x))
@@ -95,28 +104,31 @@ class SASRec(pl.LightningModule):
     def scores(self, history: Tensor) -> Tensor:
         """(b, n_items + 1), column = item_id; padding is -inf."""
         scores = self.user_vectors(history) @ self.item_embedding.weight.T
+        if self.repeats is not None:
+            scores = self.repeats.add_to(scores, history)
         scores[:, 0] = -torch.inf
         return scores
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `history` (b, t) and the next item at each position, `target` (b, t), 0 = none."""
-        known = batch["target"] != 0
-        states, targets = self(batch["history"])[known], batch["target"][known]
-        if self.loss == "full_softmax":
-            loss = full_softmax_loss(states, targets, self.item_embedding.weight)
-        else:
-            negatives = torch.randint(1, self.n_items + 1, (self.num_negatives,), device=self.device)
-            loss = sampled_softmax_loss(states, targets, self.item_embedding.weight, negatives)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
+        loss = self.item_softmax(self(batch["history"]), batch, self.item_embedding)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=int((batch["target"] != 0).sum()))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Full ranking of `target` (b,) after `history` (b, t)."""
-        ranks = ranks_from_scores(self.scores(batch["history"]), batch["target"])
-        self.log("val_ndcg_at_10", discounted_gain(ranks, 10).mean(), batch_size=len(ranks))
-        self.log("val_recall_at_10", (ranks <= 10).float().mean(), batch_size=len(ranks))
+        scores = self.scores(batch["history"])
+        without_history = scores.scatter(1, batch["history"], -torch.inf)
+        for suffix, each in (("", scores), ("_excluded", without_history)):
+            ranks = ranks_from_scores(each, batch["target"])
+            self.log(f"val_ndcg_at_10{suffix}", discounted_gain(ranks, 10).mean(), batch_size=len(ranks))
+            self.log(f"val_recall_at_10{suffix}", (ranks <= 10).float().mean(), batch_size=len(ranks))
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.learning_rate, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
         )
+        total_steps = int(self.trainer.estimated_stepping_batches) if self.schedule == "cosine" else 0
+        factor = learning_rate_factor(self.schedule, self.warmup_steps, total_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

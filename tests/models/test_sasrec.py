@@ -139,7 +139,7 @@ def test_the_item_table_keeps_its_zero_row_under_training():
     torch.manual_seed(0)
     model = SASRec(n_items=5, embedding_dim=8, num_layers=1, num_heads=1, max_history=4, weight_decay=0.1)
     model.log = lambda *arguments, **options: None
-    optimizer = model.configure_optimizers()
+    optimizer = model.configure_optimizers()["optimizer"]
     for _ in range(3):
         optimizer.zero_grad()
         model.training_step({"history": torch.tensor([[1, 2, 0]]), "target": torch.tensor([[2, 3, 0]])}, 0).backward()
@@ -168,10 +168,29 @@ def test_it_learns_a_cycle(loss):
     # user u goes u, u + 1, u + 2... around the ring of 10 items
     walks = (torch.arange(10)[:, None] + torch.arange(6)) % 10 + 1
     batch = {"history": walks[:, :-1], "target": walks[:, 1:]}
-    optimizer = model.configure_optimizers()
+    optimizer = model.configure_optimizers()["optimizer"]
     for _ in range(50):
         optimizer.zero_grad()
         model.training_step(batch, 0).backward()
         optimizer.step()
     with torch.no_grad():
         assert torch.equal(model.scores(walks[:, :3]).argmax(1), walks[:, 3])
+
+
+def test_a_model_that_learns_repeats_scores_items_of_the_history_by_their_recency():
+    torch.manual_seed(0)
+    model = SASRec(n_items=9, embedding_dim=8, max_history=12, learns_repeats=True).eval()
+    before = model.scores(torch.tensor([[4, 5, 4, 6]]))
+    model.repeats.weight.data[:3] = torch.tensor([-0.3, 0.1, 0.2])
+    change = model.scores(torch.tensor([[4, 5, 4, 6]])) - before
+    expected = torch.tensor([0.0, 0, 0, 1, 2, -3, 0, 0, 0])
+    torch.testing.assert_close(change[0, 1:], expected, atol=1e-5, rtol=0)
+
+
+def test_items_and_positions_are_normalised_before_the_first_block():
+    model = SASRec(n_items=9, embedding_dim=8, max_history=12, input_norm=True).eval()
+    entered = []
+    model.blocks[0].register_forward_pre_hook(lambda block, inputs: entered.append(inputs[0]))
+    model(torch.tensor([[4, 5, 6]]))
+    torch.testing.assert_close(entered[0].mean(-1), torch.zeros(1, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(entered[0].var(-1, unbiased=False), torch.ones(1, 3), atol=0.05, rtol=0)

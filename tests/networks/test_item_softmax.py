@@ -1,0 +1,101 @@
+"""The loss over items: its repeats by brute force, samples that stand for the catalogue, and what it learns."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genrec.modules.losses import full_softmax_loss, sampled_softmax_loss
+from genrec.networks.item_softmax import ItemSoftmax
+from genrec.networks.repeats import SPEED, RepeatBias
+
+N_ITEMS, DIM = 9, 4
+
+
+@pytest.fixture
+def table():
+    return torch.randn(N_ITEMS + 1, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def states():
+    return torch.randn(2, 4, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def batch():
+    """Users who repeat, the first the last but one item and an item twice."""
+    return {
+        "history": torch.tensor([[3, 5, 3, 7], [2, 4, 0, 0]]),
+        "target": torch.tensor([[5, 3, 7, 3], [4, 8, 0, 0]]),
+    }
+
+
+def repeats():
+    bias = RepeatBias(3).double()
+    bias.weight.data = torch.tensor([-0.2, 0.1, 0.05], dtype=torch.float64)
+    return bias
+
+
+def by_hand(states, batch, table):
+    """Position by position, item by item."""
+    losses, weight = [], (repeats().weight * SPEED).tolist()
+    for user, history in enumerate(batch["history"].tolist()):
+        for position, target in enumerate(batch["target"][user].tolist()):
+            if target == 0:
+                continue
+            logits = table[1:] @ states[user, position]
+            for item in set(history[: position + 1]):
+                recency = history[: position + 1][::-1].index(item)
+                logits[item - 1] += weight[min(recency, 2)]
+            losses.append(F.cross_entropy(logits, torch.tensor(target - 1)))
+    return torch.stack(losses).mean()
+
+
+def test_the_full_loss_with_repeats_equals_the_sum_by_hand(states, batch, table):
+    loss = ItemSoftmax(N_ITEMS, 0, repeats())(states, batch, table.__getitem__)
+    torch.testing.assert_close(loss, by_hand(states, batch, table))
+
+
+def test_a_sample_that_is_the_whole_catalogue_gives_the_full_loss_with_repeats(states, batch, table, monkeypatch):
+    """Each item drawn once stands for itself alone; those of the history give way to their own candidates.
+
+    Later items of the same user are no negatives, as they are no candidates of their own yet: the last position, which
+    has none, is compared.
+    """
+    monkeypatch.setattr(torch, "randint", lambda *arguments, **options: torch.arange(1, N_ITEMS + 1))
+    batch["target"] = batch["target"] * torch.tensor([[0, 0, 0, 1], [0, 1, 0, 0]])
+    loss = ItemSoftmax(N_ITEMS, N_ITEMS, repeats())(states, batch, table.__getitem__)
+    torch.testing.assert_close(loss, by_hand(states, batch, table))
+
+
+def test_without_repeats_the_losses_are_the_plain_ones(states, batch, table):
+    known = batch["target"] != 0
+    full = ItemSoftmax(N_ITEMS, 0, None)(states, batch, table.__getitem__)
+    torch.testing.assert_close(full, full_softmax_loss(states[known], batch["target"][known], table))
+    torch.manual_seed(0)
+    sampled = ItemSoftmax(N_ITEMS, 5, None)(states, batch, table.__getitem__)
+    torch.manual_seed(0)
+    negatives = torch.randint(1, N_ITEMS + 1, (5,))
+    torch.testing.assert_close(sampled, sampled_softmax_loss(states[known], batch["target"][known], table, negatives))
+
+
+@pytest.mark.parametrize("num_negatives", [0, 40])
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, -1e9, -3.0), (0.5, 2.0, 4.0)])
+def test_the_bias_learns_how_often_people_repeat(num_negatives, share, low, high):
+    """States that know nothing: the odds of the last item are its share over what each of the 49 others has.
+
+    A share of .5 against .5 / 49 is a bias of log 49 = 3.9; without any repeat it falls without end.
+    """
+    torch.manual_seed(0)
+    n_items, bias = 50, RepeatBias(1)
+    softmax = ItemSoftmax(n_items, num_negatives, bias)
+    optimizer = torch.optim.Adam(bias.parameters(), lr=0.02)
+    history = torch.randint(1, n_items + 1, (500, 1))
+    other = (history + torch.randint(1, n_items, (500, 1)) - 1) % n_items + 1
+    target = torch.where(torch.arange(500)[:, None] < share * 500, history, other)
+    for _ in range(100):
+        optimizer.zero_grad()
+        batch = {"history": history, "target": target}
+        softmax(torch.zeros(500, 1, 2), batch, lambda items: torch.zeros(*items.shape, 2)).backward()
+        optimizer.step()
+    assert low < SPEED * bias.weight.item() < high
