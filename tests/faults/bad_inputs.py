@@ -369,7 +369,7 @@ FILES: list[tuple[str, str, Content, tuple[str, ...]]] = [
     ("evaluate_baselines", HISTORIES, None, ("histories.npz not found",)),
     ("evaluate_baselines", HISTORIES, cut, ("is no sound file of numpy arrays",)),
     ("evaluate_baselines", HISTORIES, b"", ("is no sound file of numpy arrays",)),
-    ("evaluate_baselines", HISTORIES, npz(items=HISTORY["items"]), ("must hold items, offsets, tied and n_items, got",)),
+    ("evaluate_baselines", HISTORIES, npz(items=HISTORY["items"]), ("must hold items, offsets, tied and n_items",)),
     ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"n_items": 8}), ("items must be item_ids 1..8",)),
     ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"offsets": np.array([0, 5])}), ("offsets must rise from 0",)),
     ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"items": np.arange(9)}), ("items must be item_ids 1..9",)),
