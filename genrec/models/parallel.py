@@ -30,6 +30,7 @@ class Parallel(pl.LightningModule):
         max_history: int = 50,
         num_negatives: int = 4096,
         digit_loss_weight: float = 0.05,
+        num_trained_digits: int = 8,
         learns_repeats: bool = True,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
@@ -54,6 +55,7 @@ class Parallel(pl.LightningModule):
             max_history=max_history,
             num_negatives=num_negatives,
             digit_loss_weight=digit_loss_weight,
+            num_trained_digits=num_trained_digits,
             learns_repeats=learns_repeats,
         )
 

@@ -27,6 +27,8 @@ class ParallelSemanticId(nn.Module):
         digits: (n_items + 1, m) int, the codes 0..k-1 of each item, row 0 (padding) = -1.
         num_negatives: of the loss over items; 0 takes all items.
         digit_loss_weight: of the digits' cross-entropy beside the loss over items.
+        num_trained_digits: how many of them, drawn anew each step, that loss is measured on; all would cost as much as
+            the rest of the step.
         learns_repeats: whether items of the history have a learned bias.
     """
 
@@ -43,6 +45,7 @@ class ParallelSemanticId(nn.Module):
         max_history: int = 50,
         num_negatives: int = 4096,
         digit_loss_weight: float = 0.05,
+        num_trained_digits: int = 8,
         learns_repeats: bool = True,
     ) -> None:
         super().__init__()
@@ -52,6 +55,7 @@ class ParallelSemanticId(nn.Module):
         self.code_num = code_num
         self.max_history = max_history
         self.digit_loss_weight = digit_loss_weight
+        self.num_trained_digits = min(num_trained_digits, num_digits)
         self.register_buffer("digits", digits.int())
         self.codebooks = nn.Parameter(torch.empty(num_digits * code_num, embedding_dim))
         self.log_scale = nn.Parameter(torch.zeros(()))
@@ -95,11 +99,17 @@ class ParallelSemanticId(nn.Module):
         if not self.digit_loss_weight:
             return {"loss": item_loss, "item_loss": item_loss}
         known = batch["target"] != 0
-        logits = self.digit_logits(states[known])  # (n, m, k)
-        codes = self.digits[batch["target"][known]].long()
-        digit_loss = F.cross_entropy(logits.flatten(0, 1), codes.flatten())
+        digit_loss = self._digit_loss(states[known], batch["target"][known])
         loss = item_loss + self.digit_loss_weight * digit_loss
         return {"loss": loss, "item_loss": item_loss, "digit_loss": digit_loss}
+
+    def _digit_loss(self, states: Tensor, targets: Tensor) -> Tensor:
+        """The mean cross-entropy of some digits: states (n, d), targets (n,)."""
+        drawn = torch.randperm(self.num_digits, device=states.device)[: self.num_trained_digits]
+        codebooks = self.codebooks.view(self.num_digits, self.code_num, -1)[drawn].flatten(0, 1)
+        logits = (states @ codebooks.T).unflatten(-1, (len(drawn), self.code_num))
+        codes = self.digits[targets][:, drawn].long()
+        return F.cross_entropy(logits.flatten(0, 1), codes.flatten())
 
     def scores(self, history: Tensor) -> Tensor:
         """(b, n_items + 1), column = item_id; padding is -inf."""
