@@ -40,9 +40,19 @@ class RepeatBias(nn.Module):
             scores: (b, n_items + 1), column = item_id.
             history: (b, t) item_ids, 0 = padding, on either side.
         """
+        return scores.scatter_add(1, history, self.at_places(history).to(scores.dtype))
+
+    def at_places(self, history: Tensor) -> Tensor:
+        """The bias of the item at each place, seen from the end; 0 for padding and for an item that comes again.
+
+        Args:
+            history: (b, t) item_ids, 0 = padding, on either side.
+
+        Returns:
+            (b, t).
+        """
         recency = (history != 0).flip(1).cumsum(1).flip(1) - 1  # how many items follow
-        bias = self(recency).to(scores.dtype).masked_fill(~_is_last(history), 0)
-        return scores.scatter_add(1, history, bias)
+        return self(recency).masked_fill(~_is_last(history), 0)
 
 
 def visible_repeats(history: Tensor) -> Tensor:

@@ -39,19 +39,22 @@ class Transitions(nn.Module):
         offsets: NDArray[np.int64],
         n_items: int,
         *,
-        window: int = 3,
-        backward: float = 0.5,
-        num_items: int = 5,
-        decay: float = 0.7,
+        window: int = 10,
+        backward: float = 0.25,
+        power: float = 0.3,
+        num_items: int = 10,
+        decay: float = 0.5,
     ) -> "Transitions":
         """Count the pairs of a user's items within `window` steps, each as one over its steps.
 
         Args:
             items, offsets: flat histories, as in `Histories`.
             backward: the weight of a pair against the order of time.
+            power: a row is divided by its sum to this power: 1 gives frequent and rare items an equal say, 0 gives
+                each as much as it was taken.
         """
         counts = count_pairs(items, offsets, n_items, window)
-        return cls(normalised(counts + backward * counts.T), num_items, decay)
+        return cls(normalised(counts + backward * counts.T, power), num_items, decay)
 
     def forward(self, history: Tensor) -> Tensor:
         """Probabilities (b, n_items + 1), column = item_id; a history of unknown items has zeros.
@@ -89,10 +92,10 @@ def count_pairs(items: NDArray[np.int32], offsets: NDArray[np.int64], n_items: i
     return counts
 
 
-def normalised(counts: sparse.csr_array) -> sparse.csr_array:
-    """Each row to the sum 1; rows without entries stay empty."""
+def normalised(counts: sparse.csr_array, power: float) -> sparse.csr_array:
+    """Each row divided by its sum to a power; rows without entries stay empty."""
     sums = np.asarray(counts.sum(axis=1)).ravel()
-    inverse = np.divide(1, sums, out=np.zeros_like(sums), where=sums > 0)
+    inverse = np.divide(1, sums**power, out=np.zeros_like(sums), where=sums > 0)
     return sparse.csr_array(sparse.diags_array(inverse) @ counts)
 
 

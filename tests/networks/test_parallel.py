@@ -1,0 +1,156 @@
+"""Parallel semantic IDs: scores by brute force from the digits' tables, ranking in parts, and digits by themselves."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genrec.modules.ranks import top_items
+from genrec.networks import parallel as parallel_module
+from genrec.networks.parallel import ParallelSemanticId
+
+N_ITEMS, DIGITS, CODES = 40, 4, 6
+HISTORY = torch.tensor([[3, 5, 9, 5, 0], [40, 1, 2, 8, 30], [7, 0, 0, 0, 0]])
+
+
+def drawn_digits(seed=0):
+    codes = torch.randint(CODES, (N_ITEMS, DIGITS), generator=torch.Generator().manual_seed(seed))
+    codes[11] = codes[4]  # items 12 and 5 share all digits
+    return torch.cat([torch.full((1, DIGITS), -1), codes])
+
+
+def network(**options):
+    """Weights so large that every digit matters, in float64, and repeats that do too."""
+    torch.manual_seed(0)
+    settings = {"embedding_dim": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0, "max_history": 6}
+    network = ParallelSemanticId(drawn_digits(), CODES, **(settings | options)).double().eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return network
+
+
+def by_hand(network, history):
+    """Each digit's logits for each user, summed item by item; then the bias of the last time that an item was taken."""
+    logits = network.digit_logits(network.user_vectors(history))
+    scores = torch.full((len(history), N_ITEMS + 1), -torch.inf, dtype=torch.float64)
+    for user in range(len(history)):
+        for item in range(1, N_ITEMS + 1):
+            codes = network.digits[item].tolist()
+            scores[user, item] = sum(logits[user, digit, code] for digit, code in enumerate(codes)) / DIGITS
+        taken = [item for item in history[user].tolist() if item]
+        for item in set(taken) if network.repeats is not None else ():
+            scores[user, item] += network.repeats(torch.tensor(taken[::-1].index(item)))
+    return scores
+
+
+@pytest.mark.parametrize("learns_repeats", [True, False])
+@torch.no_grad()
+def test_scores_are_means_of_the_digits_logits(learns_repeats):
+    model = network(learns_repeats=learns_repeats)
+    torch.testing.assert_close(model.scores(HISTORY), by_hand(model, HISTORY))
+
+
+@pytest.mark.parametrize("part", [1, 7, 41, 100])
+@torch.no_grad()
+def test_ranking_in_parts_is_the_exact_ranking(monkeypatch, part):
+    model = network()
+    expected = top_items(model.scores(HISTORY), 10)
+    monkeypatch.setattr(parallel_module, "CHUNK_ITEMS", part)
+    found = model.best_items(HISTORY, 10)
+    assert torch.equal(found.items, expected)
+    torch.testing.assert_close(found.log_probs, model.scores(HISTORY).gather(1, expected))
+
+
+@torch.no_grad()
+def test_of_items_that_share_all_digits_the_lower_item_id_stands_first(monkeypatch):
+    model = network(learns_repeats=False)
+    monkeypatch.setattr(parallel_module, "CHUNK_ITEMS", 8)
+    for items in model.best_items(HISTORY, N_ITEMS).items.tolist():
+        assert items.index(12) == items.index(5) + 1
+
+
+@torch.no_grad()
+def test_a_list_longer_than_the_catalogue_ends_in_zeros():
+    items = network().best_items(HISTORY, N_ITEMS + 3).items
+    assert sorted(items[0].tolist()) == [0, 0, 0, *range(1, N_ITEMS + 1)]
+    assert (items[:, -3:] == 0).all()
+
+
+@torch.no_grad()
+def test_a_search_with_as_many_beams_as_items_orders_them_by_their_digits_alone():
+    model = network(learns_repeats=False)
+    found = model.generate(HISTORY, N_ITEMS)
+    log_probs = model.digit_logits(model.user_vectors(HISTORY)).log_softmax(-1)
+    digits = model.digits[found.items].long()  # (users, items, digits)
+    expected = log_probs[torch.arange(3)[:, None, None], torch.arange(DIGITS), digits].sum(2)
+    torch.testing.assert_close(found.log_probs, expected)
+    assert (found.log_probs.diff(dim=1) <= 1e-12).all()
+    assert all(sorted(items) == list(range(1, N_ITEMS + 1)) for items in found.items.tolist())
+    # without repeats the order is that of the scores, as normalisers are the same for all items
+    scores = model.scores(HISTORY).gather(1, found.items)
+    assert (scores.diff(dim=1) <= 1e-12).all()
+
+
+@torch.no_grad()
+def test_an_unconstrained_search_finds_the_likeliest_digits_whether_or_not_an_item_has_them():
+    model = network()
+    found = model.generate(HISTORY, 5, constrained=False)
+    likeliest = model.digit_logits(model.user_vectors(HISTORY)).argmax(-1)
+    expected = [(model.digits[1:] == digits).all(1).nonzero()[:1, 0] + 1 for digits in likeliest]
+    assert found.items[:, 0].tolist() == [int(items.sum()) for items in expected]
+
+
+@torch.no_grad()
+def test_an_item_is_the_mean_of_its_digits_vectors_and_padding_is_zero():
+    model = network()
+    codebooks = model.codebooks.view(DIGITS, CODES, -1)
+    expected = torch.stack([codebooks[digit, code] for digit, code in enumerate(model.digits[9].tolist())]).mean(0)
+    vectors = model.item_vectors(torch.tensor([[9, 0]]))
+    torch.testing.assert_close(vectors[0, 0], expected)
+    assert (vectors[0, 1] == 0).all()
+
+
+def test_the_digits_loss_is_the_mean_cross_entropy_of_all_digits_where_all_are_trained():
+    model = network(num_trained_digits=9, num_negatives=0, digit_loss_weight=0.3)
+    batch = {"history": HISTORY, "target": torch.tensor([[5, 9, 5, 12, 0], [1, 2, 8, 30, 4], [0, 0, 0, 0, 0]])}
+    losses = model.losses(batch)
+    states = model(batch["history"])
+    expected = [
+        F.cross_entropy(model.digit_logits(states[user, place])[digit], model.digits[target, digit].long())
+        for user, targets in enumerate(batch["target"])
+        for place, target in enumerate(targets)
+        for digit in range(DIGITS)
+        if target
+    ]
+    torch.testing.assert_close(losses["digit_loss"], torch.stack(expected).mean())
+    torch.testing.assert_close(losses["loss"], losses["item_loss"] + 0.3 * losses["digit_loss"])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_some_digits_a_step_train_all_of_them_over_time(seed):
+    model = network(num_trained_digits=1)
+    batch = {"history": torch.tensor([[3]]), "target": torch.tensor([[9]])}
+    torch.manual_seed(seed)
+    moved = torch.zeros(DIGITS, dtype=torch.bool)
+    for _ in range(60):  # one of the four is never drawn with a chance of 4 * (3 / 4) ** 60, 1e-7
+        model.zero_grad()
+        known = batch["target"] != 0
+        model._digit_loss(model(batch["history"])[known], batch["target"][known]).backward()
+        # the history's item has gradients in its own codes; of a digit that is trained all codes have one
+        moved |= (model.codebooks.grad.view(DIGITS, CODES, -1) != 0).any(2).all(1)
+    assert moved.all()
+
+
+@pytest.mark.parametrize("num_negatives", [0, 60])
+def test_it_learns_a_cycle_by_digits_alone(num_negatives):
+    torch.manual_seed(0)
+    digits = torch.cat([torch.full((1, 2), -1), torch.cartesian_prod(torch.arange(4), torch.arange(3))])
+    model = ParallelSemanticId(
+        digits, 4, embedding_dim=16, num_layers=1, num_heads=1, dropout=0.0, max_history=8, num_negatives=num_negatives
+    )
+    walks = (torch.arange(12)[:, None] + torch.arange(6)) % 12 + 1
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(80):
+        optimizer.zero_grad()
+        model.losses({"history": walks[:, :-1], "target": walks[:, 1:]})["loss"].backward()
+        optimizer.step()
+    assert torch.equal(model.best_items(walks[:, :3], 1).items[:, 0], walks[:, 3])
