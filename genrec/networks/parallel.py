@@ -8,6 +8,7 @@ very order in which items are ranked; the digits' own normalisers are the same f
 Letters: b batch, t positions, m digits, k codes a digit, d dim.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -67,6 +68,8 @@ class ParallelSemanticId(nn.Module):
         self.register_buffer("digits", digits.int())
         self.codebooks = nn.Parameter(torch.empty(num_digits * code_num, embedding_dim))
         self.log_scale = nn.Parameter(torch.zeros(()))
+        # a digit alone knows less than all together: its logits have a scale of their own
+        self.log_digit_scale = nn.Parameter(torch.tensor(-0.5 * math.log(num_digits)))
         self.transformer = CausalTransformer(
             embedding_dim, num_layers, num_heads, dropout, max_history, input_norm=True
         )
@@ -95,7 +98,12 @@ class ParallelSemanticId(nn.Module):
 
     def digit_logits(self, states: Tensor) -> Tensor:
         """(..., m, k): of the codes of each digit of the next item."""
-        return (states @ self.codebooks.T).unflatten(-1, (self.num_digits, self.code_num))
+        return self._digit_logits(states, torch.arange(self.num_digits, device=states.device))
+
+    def _digit_logits(self, states: Tensor, digits: Tensor) -> Tensor:
+        codebooks = self.codebooks.view(self.num_digits, self.code_num, -1)[digits].flatten(0, 1)
+        logits = (states @ codebooks.T).unflatten(-1, (len(digits), self.code_num))
+        return logits * self.log_digit_scale.exp()
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """`item_loss` and `digit_loss`, means over the known targets; and `loss`, their weighted sum.
@@ -115,10 +123,8 @@ class ParallelSemanticId(nn.Module):
     def _digit_loss(self, states: Tensor, targets: Tensor) -> Tensor:
         """The mean cross-entropy of some digits: states (n, d), targets (n,)."""
         drawn = torch.randperm(self.num_digits, device=states.device)[: self.num_trained_digits]
-        codebooks = self.codebooks.view(self.num_digits, self.code_num, -1)[drawn].flatten(0, 1)
-        logits = (states @ codebooks.T).unflatten(-1, (len(drawn), self.code_num))
         codes = self.digits[targets][:, drawn].long()
-        return F.cross_entropy(logits.flatten(0, 1), codes.flatten())
+        return F.cross_entropy(self._digit_logits(states, drawn).flatten(0, 1), codes.flatten())
 
     def scores(self, history: Tensor) -> Tensor:
         """(b, n_items + 1), column = item_id; padding is -inf."""
