@@ -37,7 +37,16 @@ class CausalBlock(nn.Module):
 
 
 class SASRec(pl.LightningModule):
-    """Scores of all items after each position; the item table is input and output at once."""
+    """Scores of all items after each position; the item table is input and output at once.
+
+    Args:
+        input_norm: normalise what enters the first block, so that neither items nor positions drown the other.
+        learns_repeats: whether items of the history have a learned bias.
+        content_dim: of what is known of items beforehand, such as their words, which `set_content` takes; a projection
+            of it is added to each item's own vector. 0 for nothing.
+    """
+
+    content: Tensor
 
     def __init__(
         self,
@@ -55,6 +64,7 @@ class SASRec(pl.LightningModule):
         learns_repeats: bool = False,
         schedule: str = "constant",
         warmup_steps: int = 0,
+        content_dim: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -67,6 +77,8 @@ class SASRec(pl.LightningModule):
         self.schedule = schedule
         self.warmup_steps = warmup_steps
         self.item_embedding = nn.Embedding(n_items + 1, embedding_dim, padding_idx=0)
+        self.register_buffer("content", torch.zeros(n_items + 1, content_dim) if content_dim else None)
+        self.content_projection = nn.Linear(content_dim, embedding_dim, bias=False) if content_dim else None
         self.position_embedding = nn.Embedding(max_history, embedding_dim)
         self.input_norm = nn.LayerNorm(embedding_dim) if input_norm else nn.Identity()
         blocks = nn.ModuleList(CausalBlock(embedding_dim, num_heads, dropout) for _ in range(num_layers))
@@ -76,6 +88,20 @@ class SASRec(pl.LightningModule):
         self.repeats = RepeatBias(max_history) if learns_repeats else None
         self.item_softmax = ItemSoftmax(n_items, 0 if loss == "full_softmax" else num_negatives, self.repeats)
         initialize_weights(self, "normal")
+
+    def set_content(self, vectors: Tensor) -> None:
+        """What is known of items beforehand: (n_items + 1, content_dim), row 0 = padding; saved with the weights."""
+        expected = (self.n_items + 1, self.hparams["content_dim"])
+        if vectors.shape != expected:
+            raise ValueError(f"content must be {expected}, got {tuple(vectors.shape)}")
+        self.content.copy_(vectors)
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """What stands for items at the input and at the output: item_ids of any shape to (..., d)."""
+        vectors = self.item_embedding(items)
+        if self.content_projection is None:
+            return vectors
+        return vectors + self.content_projection(self.content[items])
 
     def forward(self, history: Tensor) -> Tensor:
         """The state after each item, at the places where the items stand.
@@ -89,7 +115,7 @@ class SASRec(pl.LightningModule):
         # real items first: then causality alone hides the padding, and positions count from the first item
         order = (history == 0).int().argsort(dim=1, stable=True)
         items = history.gather(1, order)
-        x = self.item_embedding(items) + self.position_embedding.weight[: items.shape[1]]
+        x = self.item_vectors(items) + self.position_embedding.weight[: items.shape[1]]
         x = self.dropout(self.input_norm(x))
         for block in self.blocks:
             x = block(x)
@@ -103,7 +129,8 @@ class SASRec(pl.LightningModule):
 
     def scores(self, history: Tensor) -> Tensor:
         """(b, n_items + 1), column = item_id; padding is -inf."""
-        scores = self.user_vectors(history) @ self.item_embedding.weight.T
+        items = torch.arange(self.n_items + 1, device=history.device)
+        scores = self.user_vectors(history) @ self.item_vectors(items).T
         if self.repeats is not None:
             scores = self.repeats.add_to(scores, history)
         scores[:, 0] = -torch.inf
@@ -111,7 +138,7 @@ class SASRec(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `history` (b, t) and the next item at each position, `target` (b, t), 0 = none."""
-        loss = self.item_softmax(self(batch["history"]), batch, self.item_embedding)
+        loss = self.item_softmax(self(batch["history"]), batch, self.item_vectors)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=int((batch["target"] != 0).sum()))
         return loss
 

@@ -194,3 +194,22 @@ def test_items_and_positions_are_normalised_before_the_first_block():
     model(torch.tensor([[4, 5, 6]]))
     torch.testing.assert_close(entered[0].mean(-1), torch.zeros(1, 3), atol=1e-6, rtol=0)
     torch.testing.assert_close(entered[0].var(-1, unbiased=False), torch.ones(1, 3), atol=0.05, rtol=0)
+
+
+def test_content_is_added_to_an_items_own_vector_at_the_input_and_at_the_output():
+    torch.manual_seed(0)
+    model = SASRec(n_items=5, embedding_dim=8, max_history=4, content_dim=3).eval()
+    content = torch.randn(6, 3)
+    content[0] = 0
+    model.set_content(content)
+    vectors = model.item_embedding.weight + content @ model.content_projection.weight.T
+    plain = SASRec(n_items=5, embedding_dim=8, max_history=4).eval()
+    weights = {name: value for name, value in model.state_dict().items() if "content" not in name}
+    plain.load_state_dict(weights | {"item_embedding.weight": vectors})
+    history = torch.tensor([[3, 1, 0], [2, 5, 4]])
+    torch.testing.assert_close(model.scores(history), plain.scores(history))
+
+
+def test_content_of_another_catalogue_is_refused_with_both_shapes():
+    with pytest.raises(ValueError, match=r"must be \(6, 3\), got \(5, 3\)"):
+        SASRec(n_items=5, embedding_dim=8, num_heads=2, content_dim=3).set_content(torch.zeros(5, 3))
