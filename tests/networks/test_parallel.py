@@ -29,7 +29,7 @@ def network(**options):
 
 
 def by_hand(network, history):
-    """Each digit's logits in the scale of items, averaged item by item; then the bias of the last time that an item was taken."""
+    """Each digit's logits in the scale of items, averaged; then the bias of the last time that an item was taken."""
     logits = network.digit_logits(network.user_vectors(history)) / network.log_digit_scale.exp()
     scores = torch.full((len(history), N_ITEMS + 1), -torch.inf, dtype=torch.float64)
     for user in range(len(history)):
