@@ -7,28 +7,32 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrec.modules.losses import full_softmax_loss
+from genrec.networks.log_sum_exp import log_sum_exp_of_products
 from genrec.networks.repeats import RepeatBias, visible_repeats
+
+VectorsOf = Callable[[Tensor], Tensor]
 
 
 class ItemSoftmax(nn.Module):
-    """Cross-entropy of the next item.
+    """Cross-entropy of the next item among itself and negatives that the whole batch shares.
+
+    A negative that equals a row's own target is left out for that row. Uniform negatives need no correction of their
+    probability.
 
     Args:
-        num_negatives: uniform negatives that a batch shares; 0 takes all items.
-        repeats: the bias of the history's items, which are then negatives of their own; None for none.
+        num_negatives: drawn anew each step, all different; 0 takes all items.
+        repeats: the bias of the history's items, which are then candidates whether drawn or not; None for none.
     """
 
     def __init__(self, n_items: int, num_negatives: int, repeats: RepeatBias | None) -> None:
         super().__init__()
         self.n_items = n_items
-        self.num_negatives = num_negatives
+        self.num_negatives = min(num_negatives, n_items) or n_items
         self.repeats = repeats
 
-    def forward(self, states: Tensor, batch: dict[str, Tensor], vectors_of: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(self, states: Tensor, batch: dict[str, Tensor], vectors_of: VectorsOf) -> Tensor:
         """The mean over the positions whose target is known.
 
         Args:
@@ -36,60 +40,45 @@ class ItemSoftmax(nn.Module):
             batch: `history` and `target`, (b, t) int64, padded with 0 on the right.
             vectors_of: item_ids of any shape to their vectors (..., d).
         """
-        if self.num_negatives == 0:
-            return self._full(states, batch, vectors_of)
-        negatives = torch.randint(1, self.n_items + 1, (self.num_negatives,), device=states.device)
-        return self._sampled(states, batch, vectors_of, negatives)
-
-    def _full(self, states: Tensor, batch: dict[str, Tensor], vectors_of: Callable[[Tensor], Tensor]) -> Tensor:
         known = batch["target"] != 0
-        states, targets = states[known], batch["target"][known]
-        vectors = vectors_of(torch.arange(self.n_items + 1, device=states.device))
-        if self.repeats is None:
-            return full_softmax_loss(states, targets, vectors)
-        logits = states @ vectors.T
-        logits[:, 0] = -torch.inf
-        users = known.nonzero()[:, 0]
-        logits = logits.scatter_add(1, batch["history"][users], self._bias(batch["history"])[known].to(logits.dtype))
-        return F.cross_entropy(logits, targets)
+        negatives = self._drawn(states.device)
+        column = negatives.new_full((self.n_items + 1,), -1)  # of each item that is a negative
+        column[negatives] = torch.arange(len(negatives), device=states.device)
+        positive = (states * vectors_of(batch["target"])).sum(-1)[known]
+        hidden = column[batch["target"][known]][:, None]
+        total = positive
+        if self.repeats is not None:
+            # an item of the history stands once, as itself; a negative stands for all of which it was drawn
+            past, own, bias = self._repeats(self.repeats, states, batch, vectors_of)
+            positive = positive + bias[known]
+            hidden = torch.cat([hidden, torch.where(past == 0, -1, column[past])[known]], dim=1)
+            total = torch.logaddexp(positive, own[known].logsumexp(1))
+        rows, places = (hidden >= 0).nonzero(as_tuple=True)
+        others = log_sum_exp_of_products(states[known], vectors_of(negatives), rows, hidden[rows, places])
+        return (torch.logaddexp(total, others) - positive).mean()
 
-    def _sampled(
-        self, states: Tensor, batch: dict[str, Tensor], vectors_of: Callable[[Tensor], Tensor], negatives: Tensor
-    ) -> Tensor:
-        known = batch["target"] != 0
-        positive = (states * vectors_of(batch["target"])).sum(-1, keepdim=True)[known]
-        negative = states[known] @ vectors_of(negatives).T  # (n, num_negatives)
-        hidden = batch["target"][known][:, None] == negatives
-        if self.repeats is None:
-            return _cross_entropy_of_first(positive, negative.masked_fill(hidden, -torch.inf))
-        own, bias_of_target = self._own_items(states, batch, vectors_of)
-        # an item of the history stands once, as itself; a negative stands for all of which it was drawn
-        is_own = (batch["history"][:, :, None] == negatives).any(1)  # (b, num_negatives)
-        hidden |= is_own.repeat_interleave(known.sum(1), dim=0)
-        negative = negative.masked_fill(hidden, -torch.inf)
-        return _cross_entropy_of_first(positive + bias_of_target[known], torch.cat([negative, own[known]], dim=1))
+    def _drawn(self, device: torch.device) -> Tensor:
+        if self.num_negatives == self.n_items:
+            return torch.arange(1, self.n_items + 1, device=device)
+        return torch.randperm(self.n_items, device=device)[: self.num_negatives] + 1
 
-    def _own_items(
-        self, states: Tensor, batch: dict[str, Tensor], vectors_of: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of the history's other items (b, t, s), -inf where there is none; and the target's bias (b, t, 1)."""
+    def _repeats(
+        self, repeats: RepeatBias, states: Tensor, batch: dict[str, Tensor], vectors_of: VectorsOf
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What a history's items are at each position.
+
+        Returns:
+            the items so far (b, t, s), 0 at later places; the logits of those that are not the target (b, t, s), -inf
+            elsewhere; the bias of the target (b, t), 0 where it is no repeat.
+        """
         history = batch["history"]
-        # each is a candidate for certain, where another item is one in `rarity`
-        rarity = self.n_items / self.num_negatives
-        visible = visible_repeats(history)
-        bias = self._bias(history) - math.log(rarity)
-        is_target = visible & (history[:, None, :] == batch["target"][:, :, None])
-        logits = states @ vectors_of(history).transpose(1, 2) + bias
-        return logits.masked_fill(~visible | is_target, -torch.inf), (bias * is_target).sum(2, keepdim=True)
-
-    def _bias(self, history: Tensor) -> Tensor:
-        """(b, t, s): of the item at each place, seen from each position; 0 where it does not count."""
-        assert self.repeats is not None
         place = torch.arange(history.shape[1], device=history.device)
-        bias = self.repeats(place[:, None] - place)
-        return torch.where(visible_repeats(history), bias, 0)
-
-
-def _cross_entropy_of_first(first: Tensor, others: Tensor) -> Tensor:
-    logits = torch.cat([first, others], dim=1)
-    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+        steps = place[:, None] - place  # (t, s)
+        visible = visible_repeats(history)
+        is_target = visible & (history[:, None, :] == batch["target"][:, :, None])
+        # each is a candidate for certain, of other items one in n_items / num_negatives
+        bias = repeats(steps) - math.log(self.n_items / self.num_negatives)
+        logits = states @ vectors_of(history).transpose(1, 2) + bias
+        own = logits.masked_fill(~visible | is_target, -torch.inf)
+        past = torch.where(steps >= 0, history[:, None, :], 0)
+        return past, own, (bias * is_target).sum(2)

@@ -1,5 +1,7 @@
 """The loss over items: its repeats by brute force, samples that stand for the catalogue, and what it learns."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,18 +38,19 @@ def repeats():
     return bias
 
 
-def by_hand(states, batch, table):
-    """Position by position, item by item."""
-    losses, weight = [], (repeats().weight * SPEED).tolist()
+def by_hand(states, batch, table, negatives=range(1, N_ITEMS + 1)):
+    """Position by position, candidate by candidate; an item of the history is one for certain."""
+    losses, weight, rarity = [], (repeats().weight * SPEED).tolist(), math.log(N_ITEMS / len(negatives))
     for user, history in enumerate(batch["history"].tolist()):
         for position, target in enumerate(batch["target"][user].tolist()):
-            if target == 0:
-                continue
-            logits = table[1:] @ states[user, position]
-            for item in set(history[: position + 1]):
-                recency = history[: position + 1][::-1].index(item)
-                logits[item - 1] += weight[min(recency, 2)]
-            losses.append(F.cross_entropy(logits, torch.tensor(target - 1)))
+            past = history[: position + 1]
+            candidates = [target, *({*past, *negatives} - {target})]
+            logits = table[candidates] @ states[user, position]
+            for i, item in enumerate(candidates):
+                if item in past:
+                    logits[i] += weight[min(past[::-1].index(item), 2)] - rarity
+            if target:
+                losses.append(F.cross_entropy(logits, torch.tensor(0)))
     return torch.stack(losses).mean()
 
 
@@ -56,16 +59,26 @@ def test_the_full_loss_with_repeats_equals_the_sum_by_hand(states, batch, table)
     torch.testing.assert_close(loss, by_hand(states, batch, table))
 
 
-def test_a_sample_that_is_the_whole_catalogue_gives_the_full_loss_with_repeats(states, batch, table, monkeypatch):
-    """Each item drawn once stands for itself alone; those of the history give way to their own candidates.
+def test_the_loss_of_a_sample_with_repeats_equals_the_sum_by_hand(states, batch, table):
+    torch.manual_seed(0)
+    loss = ItemSoftmax(N_ITEMS, 5, repeats())(states, batch, table.__getitem__)
+    torch.manual_seed(0)
+    negatives = (torch.randperm(N_ITEMS)[:5] + 1).tolist()
+    torch.testing.assert_close(loss, by_hand(states, batch, table, negatives))
 
-    Later items of the same user are no negatives, as they are no candidates of their own yet: the last position, which
-    has none, is compared.
-    """
-    monkeypatch.setattr(torch, "randint", lambda *arguments, **options: torch.arange(1, N_ITEMS + 1))
-    batch["target"] = batch["target"] * torch.tensor([[0, 0, 0, 1], [0, 1, 0, 0]])
-    loss = ItemSoftmax(N_ITEMS, N_ITEMS, repeats())(states, batch, table.__getitem__)
-    torch.testing.assert_close(loss, by_hand(states, batch, table))
+
+def test_a_history_of_nothing_but_the_target_has_a_loss_and_a_gradient():
+    states = torch.zeros(1, 1, 2, requires_grad=True)
+    bias = RepeatBias(2)
+    batch = {"history": torch.tensor([[1]]), "target": torch.tensor([[1]])}
+    ItemSoftmax(3, 0, bias)(states, batch, lambda items: items[..., None].float().expand(*items.shape, 2)).backward()
+    assert states.grad.isfinite().all()
+    assert bias.weight.grad.isfinite().all()
+
+
+def test_more_negatives_than_items_are_all_items(states, batch, table):
+    few, many = (ItemSoftmax(N_ITEMS, n, repeats())(states, batch, table.__getitem__) for n in (0, 100))
+    torch.testing.assert_close(few, many)
 
 
 def test_without_repeats_the_losses_are_the_plain_ones(states, batch, table):
@@ -75,7 +88,7 @@ def test_without_repeats_the_losses_are_the_plain_ones(states, batch, table):
     torch.manual_seed(0)
     sampled = ItemSoftmax(N_ITEMS, 5, None)(states, batch, table.__getitem__)
     torch.manual_seed(0)
-    negatives = torch.randint(1, N_ITEMS + 1, (5,))
+    negatives = torch.randperm(N_ITEMS)[:5] + 1
     torch.testing.assert_close(sampled, sampled_softmax_loss(states[known], batch["target"][known], table, negatives))
 
 
