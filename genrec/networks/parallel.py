@@ -75,6 +75,7 @@ class ParallelSemanticId(nn.Module):
         )
         self.repeats = RepeatBias(max_history) if learns_repeats else None
         self.item_softmax = ItemSoftmax(self.n_items, num_negatives, self.repeats)
+        self._table: tuple[tuple[int, int, int], Tensor] | None = None
         self._tree: tuple[Tensor, PrefixTree] | None = None
         initialize_weights(self, "normal")
         # a mean of m vectors is as long as one of SASRec's
@@ -128,9 +129,22 @@ class ParallelSemanticId(nn.Module):
 
     def scores(self, history: Tensor) -> Tensor:
         """(b, n_items + 1), column = item_id; padding is -inf."""
-        scores = torch.cat([part for _, part in self._scores_in_parts(history)], dim=1)
+        scores = self.user_vectors(history) @ self._item_table().T
+        if self.repeats is not None:
+            scores = self.repeats.add_to(scores, history)
         scores[:, 0] = -torch.inf
         return scores
+
+    def _item_table(self) -> Tensor:
+        """(n_items + 1, d), the vectors of all items; made again only when weights or digits have changed."""
+        items = torch.arange(self.n_items + 1, device=self.digits.device)
+        if torch.is_grad_enabled():
+            return self.item_vectors(items)
+        state = (self.codebooks.data_ptr(), self.codebooks._version, self.digits._version)
+        if self._table is None or self._table[0] != state:
+            parts = items.split(CHUNK_ITEMS)
+            self._table = state, torch.cat([self.item_vectors(part) for part in parts])
+        return self._table[1]
 
     @torch.no_grad()
     def best_items(self, history: Tensor, k: int) -> GeneratedItems:

@@ -49,6 +49,21 @@ def test_scores_are_means_of_the_digits_logits(learns_repeats):
     torch.testing.assert_close(model.scores(HISTORY), by_hand(model, HISTORY))
 
 
+@torch.no_grad()
+def test_scores_follow_the_weights_and_the_digits_that_they_are_made_of():
+    """Items' vectors are kept between calls: an optimizer's step, loaded weights and other digits must be seen."""
+    model = network()
+    model.scores(HISTORY)
+    model.codebooks.mul_(1.5)
+    torch.testing.assert_close(model.scores(HISTORY), by_hand(model, HISTORY))
+    model.load_state_dict(network().state_dict())
+    torch.testing.assert_close(model.scores(HISTORY), by_hand(model, HISTORY))
+    model.digits.copy_(drawn_digits(seed=1))
+    torch.testing.assert_close(model.scores(HISTORY), by_hand(model, HISTORY))
+    model.float()
+    torch.testing.assert_close(model.scores(HISTORY), by_hand(model, HISTORY).float())
+
+
 @pytest.mark.parametrize("part", [1, 7, 41, 100])
 @torch.no_grad()
 def test_ranking_in_parts_is_the_exact_ranking(monkeypatch, part):
