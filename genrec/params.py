@@ -21,8 +21,8 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
-from genrec.command import run_command
 from genrec.errors import UserError
+from genrec.pipeline.command import run_command
 
 PARAMS_FILE = Path("params.yaml")
 PRESETS = Path(__file__).with_name("presets")

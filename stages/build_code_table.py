@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 
-from genrec.code_table import build_code_table, collision_rate, save_code_table
-from genrec.command import run_stage
+from genrec.codes.code_table import build_code_table, collision_rate, save_code_table
 from genrec.data.embeddings import load_embeddings
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import load_model
 from genrec.models.rqvae import RqVae
 from genrec.params import Model, read_section
+from genrec.pipeline.command import run_stage
+from genrec.storage.checkpoint import load_model
+from genrec.storage.output import write_metrics
 
 EMBEDDINGS = Path("data/item_embeddings.npy")
 TOKENIZER = Path("data/models/rqvae.ckpt")

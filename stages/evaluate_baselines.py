@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from genrec.command import run_stage
-from genrec.data.histories import Histories
 from genrec.evaluation.evaluator import Evaluator, write_evaluations
-from genrec.models.baselines import ItemKnn, Popularity
 from genrec.params import Evaluate, Runtime, Trainer, read_section, read_seed
+from genrec.pipeline.command import run_stage
+from genrec.ranking.baselines import ItemKnn, Popularity
+from genrec.sequences.histories import Histories
 
 HISTORIES = Path("data/prepared/histories.npz")
 METRICS = Path("reports/evaluate_baselines/metrics.json")

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import torch
 
-from genrec.command import run_stage
-from genrec.data.candidates import Candidates
-from genrec.data.feature_batches import feature_loader
-from genrec.data.histories import Histories
-from genrec.data.ranking_rows import RowBuilder
 from genrec.evaluation.evaluator import Evaluation, write_evaluations
 from genrec.evaluation.reranking import measure_reordered, reorder
-from genrec.models.checkpoint import load_model
-from genrec.models.ranker import Ranker
 from genrec.models.sasrec import SASRec
 from genrec.params import Evaluate, EvaluateRanker, Trainer, TrainRanker, read_section, read_seed
+from genrec.pipeline.command import run_stage
+from genrec.ranking.feature_batches import feature_loader
+from genrec.ranking.ranker import Ranker
+from genrec.ranking.rows import RowBuilder
+from genrec.retrieval.candidates import Candidates
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_model
 
 HISTORIES = Path("data/prepared/histories.npz")
 SASREC = Path("data/models/sasrec.ckpt")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from genrec.command import run_stage
-from genrec.data.histories import Histories
 from genrec.evaluation.evaluator import Evaluator, write_evaluations
-from genrec.models.checkpoint import load_model
 from genrec.models.tiger import Tiger
 from genrec.params import Evaluate, Runtime, Trainer, read_section, read_seed
+from genrec.pipeline.command import run_stage
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_model
 
 HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/models/tiger.ckpt")

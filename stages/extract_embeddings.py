@@ -7,14 +7,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from genrec.command import run_stage
 from genrec.data.embeddings import check_embeddings, read_embeddings, standardize, with_padding_row
-from genrec.data.output import read_parquet
 from genrec.data.text_embeddings import encode_texts, item_texts, template_of
-from genrec.files import save_array
-from genrec.models.checkpoint import load_model
 from genrec.models.sasrec import SASRec
 from genrec.params import ExtractEmbeddings, TextEncoder, Trainer, read_section
+from genrec.pipeline.command import run_stage
+from genrec.storage.checkpoint import load_model
+from genrec.storage.files import save_array
+from genrec.storage.output import read_parquet
 
 ITEMS = Path("data/prepared/items.parquet")
 SASREC = Path("data/models/sasrec.ckpt")

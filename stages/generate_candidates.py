@@ -4,16 +4,16 @@ from pathlib import Path
 
 import torch
 
-from genrec.command import run_stage
-from genrec.data.histories import Histories
-from genrec.data.output import replaced
 from genrec.evaluation.evaluator import EVALUATED_SPLITS
 from genrec.evaluation.reranking import retrieve, search_by_generation, search_by_scores
-from genrec.models.checkpoint import load_model
-from genrec.models.etegrec import ETEGRec
-from genrec.models.history_towers import HistoryTowers
+from genrec.models.etegrec.module import ETEGRec
 from genrec.models.tiger import Tiger
+from genrec.networks.generating.history_towers import HistoryTowers
 from genrec.params import Evaluate, GenerateCandidates, Trainer, read_section
+from genrec.pipeline.command import run_stage
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_model
+from genrec.storage.output import replaced
 
 HISTORIES = Path("data/prepared/histories.npz")
 TIGER = Path("data/models/tiger.ckpt")

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from genrec.command import run_stage
-from genrec.data.output import read_metrics, write_metrics
-from genrec.evaluation.report import merge_results, results_page
-from genrec.files import written
+from genrec.pipeline.command import run_stage
+from genrec.report.results_page import merge_results, results_page
+from genrec.storage.files import written
+from genrec.storage.output import read_metrics, write_metrics
 
 STATISTICS = Path("reports/prepare_data/metrics.json")
 BASELINES = Path("reports/evaluate_baselines/metrics.json")

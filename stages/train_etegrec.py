@@ -4,21 +4,21 @@ from pathlib import Path
 
 import torch
 
-from genrec.code_table import save_code_table
-from genrec.command import run_stage
-from genrec.data.batches import training_loader, window_loader
+from genrec.codes.code_table import save_code_table
 from genrec.data.embeddings import load_embeddings
-from genrec.data.histories import Histories
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import load_model, save_model
-from genrec.models.etegrec import ETEGRec
+from genrec.models.etegrec.module import ETEGRec
+from genrec.models.etegrec.trainer import ETEGRecTrainer, ETEGRecTrainingConfig
 from genrec.models.rqvae import RqVae
 from genrec.params import Runtime, Trainer, TrainEtegrec, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.curves import CurveLogger, write_curves
-from genrec.trainers.etegrec import ETEGRecTrainer, ETEGRecTrainingConfig
-from genrec.trainers.precision import precision_figure, resolve_precision
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.sequences.batches import training_loader, window_loader
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_model, save_model
+from genrec.storage.output import write_metrics
+from genrec.training.curves import CurveLogger, write_curves
+from genrec.training.precision import precision_figure, resolve_precision
+from genrec.training.scratch import scratch
 
 HISTORIES = Path("data/prepared/histories.npz")
 EMBEDDINGS = Path("data/item_embeddings.npy")

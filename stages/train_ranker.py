@@ -5,22 +5,22 @@ from pathlib import Path
 
 import torch
 
-from genrec.code_table import load_code_table
-from genrec.command import run_stage
-from genrec.data.candidates import Candidates
-from genrec.data.histories import Histories
-from genrec.data.item_attributes import stack_attributes
-from genrec.data.output import read_parquet, replaced, write_metrics
-from genrec.data.ranking_rows import SIGNALS, RowBuilder, draw_users
-from genrec.models.checkpoint import load_model, save_model
-from genrec.models.ranker import Ranker
+from genrec.codes.code_table import load_code_table
 from genrec.models.sasrec import SASRec
 from genrec.params import Evaluate, Model, Runtime, Trainer, TrainRanker, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.curves import CurveLogger, Listener, write_curves
-from genrec.trainers.precision import precision_figure, resolve_precision
-from genrec.trainers.ranking import RankerSettings, fit_ranker
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.ranking.fit_ranker import RankerSettings, fit_ranker
+from genrec.ranking.item_attributes import stack_attributes
+from genrec.ranking.ranker import Ranker
+from genrec.ranking.rows import SIGNALS, RowBuilder, draw_users
+from genrec.retrieval.candidates import Candidates
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_model, save_model
+from genrec.storage.output import read_parquet, replaced, write_metrics
+from genrec.training.curves import CurveLogger, Listener, write_curves
+from genrec.training.precision import precision_figure, resolve_precision
+from genrec.training.scratch import scratch
 
 HISTORIES = Path("data/prepared/histories.npz")
 INTERACTIONS = Path("data/prepared/interactions.parquet")

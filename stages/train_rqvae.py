@@ -4,21 +4,21 @@ from pathlib import Path
 
 import torch
 
-from genrec.code_table import check_capacity
-from genrec.command import run_stage
-from genrec.data.batches import row_loader
+from genrec.codes.code_table import check_capacity
+from genrec.codes.tokenizer.code_health import check_gates, code_health
 from genrec.data.embeddings import load_embeddings
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import save_model
 from genrec.models.rqvae import ROWS, RqVae
-from genrec.modules.code_health import check_gates, code_health
 from genrec.params import Model, Runtime, Trainer, TrainRqvae, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import TrainingConfig
-from genrec.trainers.curves import CurveLogger, write_curves
-from genrec.trainers.precision import precision_figure, resolve_precision
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.sequences.batches import row_loader
+from genrec.storage.checkpoint import save_model
+from genrec.storage.output import write_metrics
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger, write_curves
+from genrec.training.precision import precision_figure, resolve_precision
+from genrec.training.scratch import scratch
 
 EMBEDDINGS = Path("data/item_embeddings.npy")
 MODEL = Path("data/models/rqvae.ckpt")

@@ -4,19 +4,19 @@ from pathlib import Path
 
 import torch
 
-from genrec.command import run_stage
-from genrec.data.batches import segment_loader, window_loader
-from genrec.data.histories import Histories
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import save_model
 from genrec.models.sasrec import SASRec
 from genrec.params import Runtime, Trainer, TrainSasrec, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import RankingConfig
-from genrec.trainers.curves import CurveLogger, write_curves
-from genrec.trainers.precision import precision_figure, resolve_precision
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.sequences.batches import segment_loader, window_loader
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import save_model
+from genrec.storage.output import write_metrics
+from genrec.training.base import BaseTrainer
+from genrec.training.config import RankingConfig
+from genrec.training.curves import CurveLogger, write_curves
+from genrec.training.precision import precision_figure, resolve_precision
+from genrec.training.scratch import scratch
 
 HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/models/sasrec.ckpt")

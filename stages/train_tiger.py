@@ -4,20 +4,20 @@ from pathlib import Path
 
 import torch
 
-from genrec.code_table import load_code_table
-from genrec.command import run_stage
-from genrec.data.batches import training_loader, window_loader
-from genrec.data.histories import Histories
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import save_model
+from genrec.codes.code_table import load_code_table
 from genrec.models.tiger import Tiger
 from genrec.params import Model, Runtime, Trainer, TrainTiger, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import RankingConfig
-from genrec.trainers.curves import CurveLogger, write_curves
-from genrec.trainers.precision import precision_figure, resolve_precision
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.sequences.batches import training_loader, window_loader
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import save_model
+from genrec.storage.output import write_metrics
+from genrec.training.base import BaseTrainer
+from genrec.training.config import RankingConfig
+from genrec.training.curves import CurveLogger, write_curves
+from genrec.training.precision import precision_figure, resolve_precision
+from genrec.training.scratch import scratch
 
 HISTORIES = Path("data/prepared/histories.npz")
 CODE_TABLE = Path("data/code_table.npy")

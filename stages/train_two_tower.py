@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genrec.command import run_stage
-from genrec.data.batches import window_loader
-from genrec.data.histories import Histories
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import save_model
-from genrec.models.history_towers import HistoryTowers
+from genrec.networks.generating.history_towers import HistoryTowers
 from genrec.params import Runtime, Trainer, TrainTwoTower, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.curves import CurveLogger, write_curves
-from genrec.trainers.match import LIST_WISE, MatchTrainer
-from genrec.trainers.precision import precision_figure, resolve_precision
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.sequences.batches import window_loader
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import save_model
+from genrec.storage.output import write_metrics
+from genrec.towers.match_trainer import LIST_WISE, MatchTrainer
+from genrec.training.curves import CurveLogger, write_curves
+from genrec.training.precision import precision_figure, resolve_precision
+from genrec.training.scratch import scratch
 
 HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/models/two_tower.ckpt")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec.params import read_params
-from genrec.pipeline_state import State
+from genrec.pipeline.state import State
 
 PROJECT = Path(__file__).parents[1]
 FIGURES: dict[str, Any] = {"test": {"recall_at_10": 0.25, "protocol": "full ranking"}, "n_users": 300}

@@ -22,12 +22,12 @@ SECTIONS = list(get_type_hints(params.Params))
 # They watch a stage and can not change its outputs, so no stage but `track` depends on them.
 # Nor can the exception and the entry of a command: they word what is said of a stage that makes no output.
 OBSERVERS = {
-    "genrec/command.py",
+    "genrec/pipeline/command.py",
     "genrec/errors.py",
-    "genrec/execution.py",
-    "genrec/pipeline_state.py",
-    "genrec/run_store.py",
-    "genrec/tracking.py",
+    "genrec/pipeline/execution.py",
+    "genrec/pipeline/state.py",
+    "genrec/pipeline/run_store.py",
+    "genrec/pipeline/tracking.py",
 }
 
 # A room may import those behind it.
@@ -47,7 +47,12 @@ LEAVES_OF_STAGES = {
 # The sections that describe a data set are handed to its reader as they are.
 TAKES_SECTIONS = {"genrec/data/fetching.py"}
 
-HOMES = {"mlflow": "genrec/tracking.py", "yaml": "genrec/params.py", "ruamel": "genrec/params.py", "dvc": "no file"}
+HOMES = {
+    "mlflow": "genrec/pipeline/tracking.py",
+    "yaml": "genrec/params.py",
+    "ruamel": "genrec/params.py",
+    "dvc": "no file",
+}
 NAMELESS = {"utils.py", "common.py", "helpers.py"}
 
 
@@ -282,7 +287,7 @@ def room_of(file: str) -> str:
     """The room or the leaf that a file belongs to.
 
     Example:
-        >>> room_of("genrec/data/output.py"), room_of("genrec/errors.py"), room_of("stages/track.py")
+        >>> room_of("genrec/storage/output.py"), room_of("genrec/errors.py"), room_of("stages/track.py")
         ('data', 'errors', 'stages')
     """
     first, *others = file.removesuffix(".py").split("/")
@@ -422,13 +427,13 @@ FAKE_CODE = {
     "genrec/__init__.py": '"""A package."""',
     "genrec/errors.py": '"""Leaf."""\nclass UserError: ...',
     "genrec/params.py": '"""Leaf."""\nimport yaml\nfrom genrec.errors import UserError',
-    "genrec/execution.py": '"""Observer."""\nimport json',
-    "genrec/command.py": '"""Leaf."""\nfrom genrec.execution import record_executed',
-    "genrec/tracking.py": '"""Observer."""\nimport genrec.code_table\ndef publish():\n    import mlflow',
-    "genrec/code_table.py": '"""Leaf."""\nfrom genrec.errors import UserError',
+    "genrec/pipeline/execution.py": '"""Observer."""\nimport json',
+    "genrec/pipeline/command.py": '"""Leaf."""\nfrom genrec.pipeline.execution import record_executed',
+    "genrec/pipeline/tracking.py": '"""Observer."""\nimport genrec.codes.code_table\ndef publish():\n    import mlflow',
+    "genrec/codes/code_table.py": '"""Leaf."""\nfrom genrec.errors import UserError',
     "genrec/modules/__init__.py": '"""A facade."""\nfrom importlib import import_module\n_HOMES = {"rank": "ranks"}\n'
     "__all__ = list(_HOMES)\ndef __getattr__(name): import_module(name)",
-    "genrec/modules/ranks.py": '"""A module."""\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy',
+    "genrec/retrieval/ranks.py": '"""A module."""\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy',
     "genrec/models/__init__.py": '"""A room."""',
     "genrec/models/tiger.py": '"""A model."""\nfrom genrec.modules import ranks\nif TYPE_CHECKING:\n'
     "    from genrec.models import spare",
@@ -437,9 +442,9 @@ FAKE_CODE = {
     "stages/train_tiger.py": """
 '''Train.'''
 from pathlib import Path
-from genrec.command import run_stage
+from genrec.pipeline.command import run_stage
 from genrec.params import Model, Runtime, read_section, read_seed
-from genrec.tracking import publish
+from genrec.pipeline.tracking import publish
 HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/tiger.ckpt")
 CURVES = Path("reports/history.csv")
@@ -461,7 +466,7 @@ stages:
     - data/prepared/histories.npz
     - stages/train_tiger.py
     - genrec/models/tiger.py
-    - genrec/modules/ranks.py
+    - genrec/retrieval/ranks.py
     - genrec/params.py
     params: [seed, model]
     outs:
@@ -504,17 +509,19 @@ class TestTheTestsThemselves:
         assert [problem for file, tree in project.code.items() for problem in effects(file, tree)] == []
 
     def test_an_undeclared_dep_is_reported_with_the_list_to_paste(self) -> None:
-        project = self.change("dvc.yaml", "    - genrec/modules/ranks.py\n", "")
+        project = self.change("dvc.yaml", "    - genrec/retrieval/ranks.py\n", "")
         (problem,) = wrong_deps(project, "train_tiger")
         assert problem == (
             "stage train_tiger: deps must be its data and the files that stages/train_tiger.py imports\n"
-            "  not declared: genrec/modules/ranks.py\n"
+            "  not declared: genrec/retrieval/ranks.py\n"
             "    deps: [data/prepared/histories.npz, stages/train_tiger.py, genrec/models/tiger.py, "
-            "genrec/modules/ranks.py,\n"
+            "genrec/retrieval/ranks.py,\n"
             "      genrec/params.py]"
         )
 
-    @pytest.mark.parametrize("file", ["genrec/models/spare.py", "genrec/execution.py", "genrec/code_table.py"])
+    @pytest.mark.parametrize(
+        "file", ["genrec/models/spare.py", "genrec/pipeline/execution.py", "genrec/codes/code_table.py"]
+    )
     def test_a_superfluous_dep_is_reported(self, file: str) -> None:
         project = self.change("dvc.yaml", "    - genrec/params.py\n", f"    - genrec/params.py\n    - {file}\n")
         (problem,) = wrong_deps(project, "train_tiger")
@@ -541,10 +548,10 @@ class TestTheTestsThemselves:
         assert "\n  not declared: genrec/modules/__init__.py\n" in problem
 
     def test_tracking_depends_on_the_observers_too(self) -> None:
-        self.write("stages/track.py", '"""Track."""\nfrom genrec.tracking import publish')
+        self.write("stages/track.py", '"""Track."""\nfrom genrec.pipeline.tracking import publish')
         project = self.change("dvc.yaml", "stages:", "stages:\n  track:\n    cmd: python -m stages.track")
         (problem,) = wrong_deps(project, "track")
-        assert "[stages/track.py, genrec/code_table.py, genrec/errors.py, genrec/tracking.py]" in problem
+        assert "[stages/track.py, genrec/codes/code_table.py, genrec/errors.py, genrec/pipeline/tracking.py]" in problem
         assert not_before(project, "track") == [
             "stage track does not wait for prepare_data",
             "stage track does not wait for train_tiger",
@@ -595,20 +602,24 @@ class TestTheTestsThemselves:
     @pytest.mark.parametrize(
         ("file", "line", "problem"),
         [
-            ("genrec/modules/ranks.py", "from genrec.models.tiger import Tiger", "must not import genrec.models.tiger"),
-            ("genrec/modules/ranks.py", "import genrec.models", "must not import genrec.models"),
-            ("genrec/modules/ranks.py", "from genrec.params import Model", "must not import genrec.params"),
-            ("genrec/modules/ranks.py", "import stages.train_tiger", "must not import stages.train_tiger"),
-            ("genrec/errors.py", "import genrec.modules.ranks", "must not import genrec.modules.ranks"),
-            ("genrec/command.py", "import genrec.modules.ranks", "must not import genrec.modules.ranks"),
+            (
+                "genrec/retrieval/ranks.py",
+                "from genrec.models.tiger import Tiger",
+                "must not import genrec.models.tiger",
+            ),
+            ("genrec/retrieval/ranks.py", "import genrec.models", "must not import genrec.models"),
+            ("genrec/retrieval/ranks.py", "from genrec.params import Model", "must not import genrec.params"),
+            ("genrec/retrieval/ranks.py", "import stages.train_tiger", "must not import stages.train_tiger"),
+            ("genrec/errors.py", "import genrec.retrieval.ranks", "must not import genrec.retrieval.ranks"),
+            ("genrec/pipeline/command.py", "import genrec.retrieval.ranks", "must not import genrec.retrieval.ranks"),
             ("stages/train_tiger.py", "import stages.prepare_data", "must not import stages.prepare_data"),
             ("stages/train_tiger.py", "import yaml", "imports yaml, whose home is genrec/params.py"),
             (
                 "genrec/models/tiger.py",
                 "import mlflow.pytorch",
-                "imports mlflow.pytorch, whose home is genrec/tracking.py",
+                "imports mlflow.pytorch, whose home is genrec/pipeline/tracking.py",
             ),
-            ("genrec/tracking.py", "import dvc", "imports dvc, whose home is no file"),
+            ("genrec/pipeline/tracking.py", "import dvc", "imports dvc, whose home is no file"),
             (
                 "genrec/models/tiger.py",
                 "from genrec.modules import Quantizer",

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from genrec.evaluation.report import MODEL_NAMES
 from genrec.params import flatten, read_params
+from genrec.report.results_page import MODEL_NAMES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

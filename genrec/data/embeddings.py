@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.errors import UserError
-from genrec.files import load_arrays
+from genrec.storage.files import load_arrays
 
 
 def read_embeddings(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]:

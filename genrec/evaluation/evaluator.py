@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from genrec.data.histories import Histories, Split
-from genrec.data.output import write_metrics
 from genrec.evaluation.figures import Figures, measure
-from genrec.evaluation.ranking import RankedItems, Score, rank_by_generation, rank_by_scores, share_of_invalid_beams
-from genrec.modules.generated_items import GeneratedItems
+from genrec.generation.generated_items import GeneratedItems
+from genrec.retrieval.ranking import RankedItems, Score, rank_by_generation, rank_by_scores, share_of_invalid_beams
+from genrec.sequences.histories import Histories, Split
+from genrec.storage.output import write_metrics
 
 EVALUATED_SPLITS: tuple[Split, ...] = ("validation", "test")
 

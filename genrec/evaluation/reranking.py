@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genrec.data.candidates import Candidates
-from genrec.data.histories import Histories, Split
 from genrec.evaluation.figures import Figures, measure
-from genrec.evaluation.ranking import RankedItems, Score, first_items
-from genrec.modules.generated_items import GeneratedItems
-from genrec.modules.ranks import ranks_in_lists, top_items
+from genrec.generation.generated_items import GeneratedItems
+from genrec.retrieval.candidates import Candidates
+from genrec.retrieval.ranking import RankedItems, Score, first_items
+from genrec.retrieval.ranks import ranks_in_lists, top_items
+from genrec.sequences.histories import Histories, Split
 
 USERS_AT_ONCE = 512  # what is compared with whole histories at once
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrec.code_table import collision_rate
-from genrec.models.checkpoint import load_folder, save_folder
-from genrec.modules.code_health import code_health, refuse_collapse
+from genrec.codes.code_table import collision_rate
+from genrec.codes.tokenizer.code_health import code_health, refuse_collapse
+from genrec.codes.tokenizer.quantizers import ResidualQuantizer, VectorQuantizer
 from genrec.modules.losses import VQVAELoss
-from genrec.modules.quantizers import ResidualQuantizer, VectorQuantizer
+from genrec.storage.checkpoint import load_folder, save_folder
 
 __all__ = [
     "Decoder",

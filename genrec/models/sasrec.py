@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from genrec.modules.attention import MultiHeadAttention
-from genrec.modules.dropout import Dropout
-from genrec.modules.initialization import initialize_weights
+from genrec.layers.dropout import Dropout
+from genrec.layers.initialization import initialize_weights
 from genrec.modules.losses import full_softmax_loss, sampled_softmax_loss
-from genrec.modules.ranks import discounted_gain, ranks_from_scores
+from genrec.networks.sequential.attention import MultiHeadAttention
+from genrec.retrieval.ranks import discounted_gain, ranks_from_scores
 
 
 class CausalBlock(nn.Module):

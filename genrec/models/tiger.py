@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrec.modules.generated_items import GeneratedItems
-from genrec.modules.generator import SemanticIdGenerator
-from genrec.modules.item_generator import ItemGenerator
-from genrec.modules.ranks import discounted_gain, ranks_in_lists
-from genrec.modules.sampling import shaped
-from genrec.modules.schedules import learning_rate_factor
+from genrec.generation.generated_items import GeneratedItems
+from genrec.generation.generator import SemanticIdGenerator
+from genrec.generation.item_generator import ItemGenerator
+from genrec.generation.sampling import shaped
+from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
+from genrec.training.schedules import learning_rate_factor
 
 
 class Tiger(pl.LightningModule):
@@ -33,7 +33,7 @@ class Tiger(pl.LightningModule):
         n_beams: of the search that validates.
 
     Example:
-        >>> from genrec.code_table import to_tokens
+        >>> from genrec.codes.code_table import to_tokens
         >>> table = torch.tensor([[-1, -1], [0, 1], [0, 2], [3, 0]])  # three items, two codes each, four codes a level
         >>> model = Tiger(9, embedding_dim=8, num_heads=2, num_layers=1, attn_dim=8, code_length=2, n_items=3).eval()
         >>> model.set_code_table(table)
@@ -151,7 +151,7 @@ class Tiger(pl.LightningModule):
         if bool(unknown.any()):
             raise ValueError(
                 f"tokens must spell items of the code table, got {by_item[unknown][0].tolist()}; make them by"
-                " genrec.code_table.to_tokens, in which 0 is padding alone"
+                " genrec.codes.code_table.to_tokens, in which 0 is padding alone"
             )
         if bool(((items[:, :-1] == 0) & (items[:, 1:] != 0)).any()):
             raise ValueError("padding must stand on the right of the tokens")
@@ -178,7 +178,7 @@ class Tiger(pl.LightningModule):
         Args:
             input_ids: (batch, length) int64 tokens, whole items, padded with 0 on the right.
             max_length: how many tokens there may be; an item has code_length, no more and no less.
-            temperature, top_k, top_p: as in `genrec.modules.sampling.shaped`.
+            temperature, top_k, top_p: as in `genrec.generation.sampling.shaped`.
             n_beams: how many items; by default as many as validate.
             random: a generator on the model's device; the same state gives the same items.
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.data.candidates import Candidates
-from genrec.data.histories import Histories
 from genrec.evaluation.reranking import measure_reordered, reorder, retrieve, search_by_scores
-from genrec.modules.generated_items import GeneratedItems
+from genrec.generation.generated_items import GeneratedItems
+from genrec.retrieval.candidates import Candidates
+from genrec.sequences.histories import Histories
 
 # test targets are 4 and 6
 HISTORIES = Histories(np.array([1, 2, 3, 4, 5, 2, 1, 6], np.int32), np.array([0, 4, 8]), n_items=6)

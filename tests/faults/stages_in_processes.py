@@ -159,7 +159,7 @@ def _run(folder: Path, stage: str, fault: Fault, notes: Path) -> None:
     for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_", "GENREC_"))]:
         del os.environ[name]
     sys.argv = [stage]
-    from genrec.command import run_stage
+    from genrec.pipeline.command import run_stage
 
     module = importlib.import_module(f"stages.{stage}")
     _count_moments(folder, os.open(notes / "moments", os.O_WRONLY | os.O_CREAT), fault)
@@ -172,7 +172,7 @@ def _run(folder: Path, stage: str, fault: Fault, notes: Path) -> None:
 
 def _count_moments(folder: Path, counter: int, fault: Fault) -> None:
     """A letter a moment, so that the trace outlives a kill."""
-    from genrec.trainers.callbacks import EpochSeed
+    from genrec.training.callbacks import EpochSeed
 
     root, passed = f"{folder}{os.sep}", 0
 

@@ -32,19 +32,19 @@ from faults.bad_inputs import (
     VECTORS,
 )
 from faults.stages_in_processes import write_params
-from genrec.command import run_command, run_stage
 from genrec.data.formats import read_columns
-from genrec.data.histories import Histories
 from genrec.data.manifest import Layout, Manifest, RawFile
 from genrec.data.readers import read_interactions
 from genrec.data.sources import layout_of
 from genrec.errors import UserError
-from genrec.models.checkpoint import save_model
-from genrec.models.etegrec import ETEGRec
+from genrec.models.etegrec.module import ETEGRec
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
 from genrec.params import read_params
+from genrec.pipeline.command import run_command, run_stage
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import save_model
 
 GIVEN = {"fetch_data": {"name": "interactions"}, "prepare_data": {"min_user_interactions": 3}}
 SIZE = {"embedding_dim": 8, "num_heads": 2, "num_layers": 1, "attn_dim": 8}

@@ -8,12 +8,12 @@ import torch
 from torch.utils.data import DataLoader
 from trainers.test_etegrec import built, train
 
+from genrec.codes.tokenizer.code_health import refuse_collapse
 from genrec.errors import UserError
 from genrec.models.rqvae import RqVae
-from genrec.modules.code_health import refuse_collapse
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import TrainingConfig
-from genrec.trainers.curves import CurveLogger
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*but have no `val_dataloader`.*")
 BATCHES = 3

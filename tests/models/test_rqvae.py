@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from genrec.data.batches import row_loader
+from genrec.codes.tokenizer.quantizers import QUANTIZERS
 from genrec.errors import UserError
 from genrec.models.rqvae import (
     Decoder,
@@ -20,10 +20,10 @@ from genrec.models.rqvae import (
     evaluate_quantization,
     evaluate_reconstruction,
 )
-from genrec.modules.quantizers import QUANTIZERS
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import TrainingConfig
-from genrec.trainers.curves import CurveLogger
+from genrec.sequences.batches import row_loader
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*but have no `val_dataloader`.*")
 

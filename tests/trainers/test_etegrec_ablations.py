@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.data.histories import Histories
 from genrec.models.rqvae import RqVae
 from genrec.params import TrainEtegrec, apply_preset, read_section, read_yaml
+from genrec.sequences.histories import Histories
 from stages import train_etegrec
 
 N_ITEMS, CYCLE, JOINT_EPOCHS, FINAL_EPOCHS = 12, 3, 6, 2

@@ -13,16 +13,16 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
-from genrec.data.batches import training_loader, window_loader
-from genrec.data.histories import Histories
 from genrec.errors import UserError
-from genrec.models.checkpoint import load_model, save_model
 from genrec.models.rqvae import RqVae
-from genrec.modules.schedules import learning_rate_factor
 from genrec.params import check_params, read_yaml
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import TrainingConfig
-from genrec.trainers.curves import CurveLogger
+from genrec.sequences.batches import training_loader, window_loader
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_model, save_model
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger
+from genrec.training.schedules import learning_rate_factor
 from stages import evaluate_etegrec
 from trainers.test_etegrec import HISTORIES, TOKENIZER, Watched, built, train
 

@@ -8,10 +8,10 @@ import torch
 from p5_files import write_p5
 
 from genrec.data.p5_amazon import P5AmazonSequenceDataset
-from genrec.models.checkpoint import load_model, save_model
 from genrec.models.rqvae import RqVae
 from genrec.models.tiger import Tiger
 from genrec.modules.recommendation_metrics import RecommendationMetrics
+from genrec.storage.checkpoint import load_model, save_model
 from genrec.trainers.tiger import TIGERTrainer, TIGERTrainingConfig, collate, main
 
 N_USERS, N_ITEMS, LENGTH = 40, 12, 7

@@ -1,0 +1,1 @@
+"""An item becomes codes: the item embeddings, the tokenizer, the code table."""

@@ -1,0 +1,1 @@
+"""The networks, plain modules: no loss, no optimizer, no Lightning."""
