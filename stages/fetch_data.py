@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from genrec.data.fetching import fetch
-from genrec.params import FetchData, read_section, read_seed
+from genrec.params.fetch_data import FetchData
+from genrec.params.reading import read_section, read_seed
 from genrec.pipeline.command import run_stage
 from genrec.storage.output import replaced
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrec.params import read_params
+from genrec.params.reading import read_params
 from genrec.pipeline.state import State
 
 PROJECT = Path(__file__).parents[1]

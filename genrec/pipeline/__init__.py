@@ -1,1 +1,1 @@
-"""What watches the pipeline: commands, executions, the store of runs, tracking, comparison. No output holds anything of it."""
+"""What watches the pipeline: commands, executions, runs, tracking, comparison. No output holds anything of it."""

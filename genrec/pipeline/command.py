@@ -4,25 +4,30 @@ import argparse
 import ctypes
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from genrec.errors import UserError
 from genrec.pipeline.execution import record_executed
 from genrec.storage.files import FULL_DISK
 
 
-def run_stage(main: Callable[[], None], description: str | None) -> None:
-    """Run a stage's `main`, which takes everything from params.yaml; exit with 1 and one line on a `UserError`.
+def run_stage(main: Callable[..., None], description: str | None, names: Sequence[str] = ()) -> None:
+    """Run a stage's `main`, which takes its settings from params.yaml; exit with 1 and one line on a `UserError`.
 
     How long a stage took is noted for the run that `track` publishes, if it ended well.
+
+    Args:
+        names: of what the stage's file runs for, one at a time; the command line names it, and `main` is given it.
     """
     parser = argparse.ArgumentParser(description=description, epilog="Its settings stand in params.yaml.")
-    parser.parse_args()
+    if names:
+        parser.add_argument("name", choices=names, help="for which of the list")
+    arguments = vars(parser.parse_args()).values()
     keep_freed_memory()
     started = time.perf_counter()
 
     def main_timed() -> None:
-        main()
+        main(*arguments)
         record_executed(time.perf_counter() - started)
 
     run_command(main_timed)

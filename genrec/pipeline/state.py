@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec.errors import UserError
-from genrec.params import PARAMS_FILE, Params, flatten, read_yaml
+from genrec.params.reading import PARAMS_FILE, Params, flatten, read_yaml
 from genrec.pipeline.execution import Execution
 from genrec.pipeline.run_store import report_files
 

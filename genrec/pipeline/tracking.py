@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from genrec.errors import UserError
-from genrec.params import Params, flatten, read_params
+from genrec.params.reading import Params, flatten, read_params
 from genrec.pipeline.execution import Execution
 from genrec.pipeline.run_store import FILES, LIVE, Publication, Store, digest_of_files, is_off_by_environment
 from genrec.pipeline.state import PREPARED, State, origin_tags, params_digest

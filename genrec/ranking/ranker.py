@@ -1,8 +1,8 @@
 """The pipeline's ranker: a network of `models.ctr` or `models.multi_task` over items, histories and signals."""
 
 from collections.abc import Sequence
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ RATING_NETWORKS = ("shared_bottom", "mmoe", "ple")
 NETWORKS = (*CLICK_NETWORKS, *RATING_NETWORKS, "esmm")
 
 
-class Ranker(pl.LightningModule):
+class Ranker(nn.Module):
     """Scores candidates; it derives an item's attributes from its id, and scales the signals itself.
 
     An item's id is an attribute too, but semantic codes and others are shared by several items, so that rare and new
@@ -38,7 +38,15 @@ class Ranker(pl.LightningModule):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.hparams: dict[str, Any] = {
+            "network": network,
+            "n_items": n_items,
+            "attribute_sizes": attribute_sizes,
+            "n_signals": n_signals,
+            "embedding_dim": embedding_dim,
+            "hidden_dims": hidden_dims,
+            "dropout": dropout,
+        }
         self.kind = network
         self.attributes: Tensor
         self.mean: Tensor

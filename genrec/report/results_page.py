@@ -2,19 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-MODEL_NAMES = {
-    "popularity": "popularity",
-    "item_knn": "item co-occurrence",
-    "sasrec": "SASRec",
-    "two_tower": "two towers",
-    "two_tower_ranked": "two towers, ranked",
-    "tiger": "TIGER",
-    "tiger_ranked": "TIGER, ranked",
-    "etegrec": "ETEGRec",
-    "etegrec_ranked": "ETEGRec, ranked",
-}
+from genrec.generators.entry import generators
+
 REFERENCE = "item_knn"
 TITLES = {
     ("test", "excluded"): "Test, items of the history excluded",
@@ -26,10 +18,28 @@ TITLES = {
 Tree = Mapping[str, Any]
 
 
+@cache
+def model_titles() -> dict[str, str]:
+    """The rows of the tables, from above: the baselines, then each generator and its candidates in a ranker's order."""
+    titles = {"popularity": "popularity", REFERENCE: "item co-occurrence"}
+    for generator in generators():
+        titles[generator.name] = generator.title
+        if generator.code_table is not None:
+            titles[generator.ranked_name] = f"{generator.title}, ranked"
+    return titles
+
+
 def merge_results(metrics: Sequence[Tree], intervals: Sequence[Tree]) -> dict[str, Any]:
-    """One tree of all models: model -> `values` or `intervals` -> split -> protocol -> metric."""
+    """One tree of all models: model -> `values` or `intervals` -> split -> protocol -> metric.
+
+    Raises:
+        ValueError: a model has no row, so that it would vanish from the tables.
+    """
     values = {model: tree for evaluation in metrics for model, tree in evaluation.items()}
     ends = {model: tree for evaluation in intervals for model, tree in evaluation.items()}
+    unknown = sorted(values.keys() - model_titles().keys())
+    if unknown:
+        raise ValueError(f"each model must have an entry in genrec/generators/, {', '.join(unknown)} has none; add it")
     return {model: {"values": values[model], "intervals": ends[model]} for model in values}
 
 
@@ -74,12 +84,12 @@ def _row(model: str, result: Tree, split: str, protocol: str, columns: Sequence[
             cells[i] += f" [{low:.4f}, {high:.4f}]"
     share = result["values"].get("invalid_beams_share")
     ceiling = values.get("candidate_recall")
-    return [MODEL_NAMES[model], *cells, *("" if each is None else f"{each:.4f}" for each in (share, ceiling))]
+    return [model_titles()[model], *cells, *("" if each is None else f"{each:.4f}" for each in (share, ceiling))]
 
 
 def _measured(results: Tree, split: str) -> list[str]:
     """The models that have figures of a split: rankers learn from validation and are only tested."""
-    return [model for model in MODEL_NAMES if split in results.get(model, {"values": {}})["values"]]
+    return [model for model in model_titles() if split in results.get(model, {"values": {}})["values"]]
 
 
 def _verdict(results: Tree, split: str, protocol: str, k: int) -> str:
@@ -91,10 +101,10 @@ def _verdict(results: Tree, split: str, protocol: str, k: int) -> str:
         if results[model]["values"][split][protocol][metric] >= reference:
             continue
         is_open = results[model]["intervals"][split][protocol][metric][1] >= reference
-        losers.append(f"{MODEL_NAMES[model]}{' (its interval reaches it)' if is_open else ''}")
+        losers.append(f"{model_titles()[model]}{' (its interval reaches it)' if is_open else ''}")
     if not losers:
-        return f"No model is below {MODEL_NAMES[REFERENCE]} at {_title(metric)}."
-    return f"**Below {MODEL_NAMES[REFERENCE]} at {_title(metric)}:** {', '.join(losers)}."
+        return f"No model is below {model_titles()[REFERENCE]} at {_title(metric)}."
+    return f"**Below {model_titles()[REFERENCE]} at {_title(metric)}:** {', '.join(losers)}."
 
 
 def _title(column: str) -> str:

@@ -5,6 +5,7 @@ Full ranking: every item of the catalogue competes, none is sampled. Of equal sc
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -12,14 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from genrec.generation.generated_items import GeneratedItems
 from genrec.retrieval.ranks import top_items
 from genrec.sequences.histories import Examples, Histories, Split
 
+if TYPE_CHECKING:
+    from genrec.generation.generated_items import GeneratedItems
+
 PROTOCOLS = ("kept", "excluded")
 
-Score = Callable[[Tensor], Tensor]
-Generate = Callable[[Tensor], GeneratedItems]
+ScoresItems = Callable[[Tensor], Tensor]
+Generate = Callable[[Tensor], "GeneratedItems"]
+
+
+class SearchesItems(Protocol):
+    """What generates items: the `generator` of a network that ranks by beams."""
+
+    def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> "GeneratedItems": ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,13 @@ class RankedItems:
 
 
 def rank_by_scores(
-    score: Score, histories: Histories, split: Split, max_history: int, k: int, batch_size: int, progress_bar: bool
+    score: ScoresItems,
+    histories: Histories,
+    split: Split,
+    max_history: int,
+    k: int,
+    batch_size: int,
+    progress_bar: bool,
 ) -> RankedItems:
     """Rank the whole catalogue by a model's scores.
 

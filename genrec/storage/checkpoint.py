@@ -1,29 +1,40 @@
 """A trained model as a file, or as a folder for other programs: its arguments and weights, no pickled code."""
 
+import inspect
 import io
 import json
 import pickle  # nosec B403
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import pytorch_lightning as pl
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from genrec.errors import UserError
 from genrec.storage.files import written
 
-M = TypeVar("M", bound=pl.LightningModule)
+M = TypeVar("M", bound=nn.Module)
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save_model(model: pl.LightningModule, file: Path) -> None:
+class Saveable(Protocol):
+    """A module that knows the arguments of its constructor; Lightning's do, by `save_hyperparameters`."""
+
+    @property
+    def hparams(self) -> Any: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+def save_model(model: Saveable, file: Path) -> None:
     """Write what `load_model` and Lightning's `load_from_checkpoint` read; equal models give equal bytes."""
     content = {
         "state_dict": model.state_dict(),
@@ -60,36 +71,60 @@ def read_own_checkpoint(file: Path) -> dict[str, Any] | None:
     return content
 
 
+def network_arguments(kind: type[nn.Module], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the arguments of a trained module those that its network takes: no learning rate, no loss."""
+    taken = inspect.signature(kind).parameters
+    return {name: value for name, value in arguments.items() if name in taken}
+
+
 def load_model(kind: type[M], file: Path, **expected: int) -> M:
-    """Build the model that `save_model` wrote, on the CPU, in eval mode.
+    """Build the model that `save_model` wrote, or its network alone, on the CPU, in eval mode.
 
     Args:
+        kind: the class that was saved, or the network that it extends.
         expected: arguments of the model's constructor that follow from what it is to be used with.
 
     Raises:
         UserError: the file is no checkpoint, or one of another model, or was trained with other arguments.
     """
-    if not file.is_file():
-        raise UserError(f"{file} not found; run `dvc repro`, which trains {kind.__name__}")
-    if not zipfile.is_zipfile(file):
-        raise UserError(f"{file} is not a checkpoint of {kind.__name__} (no zip file, or cut short); train it again")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        model = kind(**content["hyper_parameters"])
+    with _checkpoint_of(kind.__name__.removesuffix("Network"), file) as content:
+        arguments: Mapping[str, Any] = content["hyper_parameters"]
+        model = kind(**network_arguments(kind, arguments))
         model.load_state_dict(content["state_dict"], strict=True)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as mistake:
-        reason = str(mistake).splitlines()[0]
-        raise UserError(f"{file} is not a checkpoint of {kind.__name__} ({reason}); train it again") from mistake
     for name, value in expected.items():
-        if content["hyper_parameters"].get(name) != value:
+        if arguments.get(name) != value:
             raise UserError(
-                f"{file} was trained with {name}={content['hyper_parameters'].get(name)}, but its data have "
-                f"{name}={value}; train it again"
+                f"{file} was trained with {name}={arguments.get(name)}, but its data have {name}={value}; "
+                "train it again"
             )
     return model.eval()
 
 
-def save_folder(model: pl.LightningModule, folder: Path) -> None:
+def load_arguments(file: Path) -> dict[str, Any]:
+    """The arguments of the constructor of the model that `save_model` wrote.
+
+    Raises:
+        UserError: the file is no checkpoint.
+    """
+    with _checkpoint_of("a model", file) as content:
+        return dict(content["hyper_parameters"])
+
+
+@contextmanager
+def _checkpoint_of(name: str, file: Path) -> Iterator[dict[str, Any]]:
+    """The content of a checkpoint; what fails of reading it, or in the block, is said in one line."""
+    if not file.is_file():
+        raise UserError(f"{file} not found; run `dvc repro`, which trains {name}")
+    if not zipfile.is_zipfile(file):
+        raise UserError(f"{file} is not a checkpoint of {name} (no zip file, or cut short); train it again")
+    try:
+        yield torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, KeyError, IndexError, TypeError, ValueError) as mistake:
+        reason = str(mistake).splitlines()[0]
+        raise UserError(f"{file} is not a checkpoint of {name} ({reason}); train it again") from mistake
+
+
+def save_folder(model: Saveable, folder: Path) -> None:
     """Write what `load_folder` reads: config.json (the constructor's arguments) and model.safetensors (the weights).
 
     Other programs can read both without this project and without torch.

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from genrec.tasks.regularization import Regularization
 from genrec.training.base import BaseTrainer
 from genrec.training.config import TrainingConfig
 from genrec.training.failures import FiniteTraining
+from genrec.training.modes import evaluating
 
 log = logging.getLogger(__name__)
 
@@ -347,17 +347,6 @@ def weighted_mean(values: list[tuple[Tensor, int]]) -> float:
     means = torch.stack([mean for mean, _ in values]).double()
     sizes = torch.tensor([size for _, size in values], device=means.device)
     return float((means * sizes).sum() / sizes.sum())
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode; afterwards as before."""
-    was_training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was_training)
 
 
 def as_logger(model_logger: Any) -> Logger | None:

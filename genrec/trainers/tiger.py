@@ -160,9 +160,7 @@ def collate(samples: list[dict[str, Tensor]], max_tokens: int) -> dict[str, Tens
     histories = [sample["input_ids"][-max_tokens:] for sample in samples]
     labels = [sample["labels"] for sample in samples]
     if any(bool((tokens == 0).any()) for tokens in histories + labels):
-        raise ValueError(
-            "token 0 is padding and must stand for no code; make tokens by genrec.codes.code_table.to_tokens"
-        )
+        raise ValueError("token 0 is padding and stands for no code; make tokens by genrec.codes.code_table.to_tokens")
     input_ids = pad_sequence(histories, batch_first=True, padding_value=0)
     return {
         "input_ids": input_ids,

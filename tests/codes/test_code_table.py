@@ -106,7 +106,8 @@ def test_tokens_and_back_is_the_identity():
 @pytest.mark.slow
 def test_two_processes_build_the_same_bytes(tmp_path):
     program = (
-        "import sys, torch; from pathlib import Path; from genrec.codes.code_table import build_code_table, save_code_table;"
+        "import sys, torch; from pathlib import Path;"
+        "from genrec.codes.code_table import build_code_table, save_code_table;"
         "codes = torch.randint(0, 4, (300, 3), generator=torch.Generator().manual_seed(1));"
         "save_code_table(build_code_table(codes, 64), Path(sys.argv[1]))"
     )

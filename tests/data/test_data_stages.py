@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from genrec.errors import UserError
-from genrec.params import read_params
+from genrec.params.reading import read_params
 from genrec.sequences.histories import Histories
 from stages import extract_embeddings, fetch_data, prepare_data
 

@@ -11,7 +11,7 @@ import pytest
 from faults.stages_in_processes import PROJECT
 from genrec.data.fetching import fetch_movielens
 from genrec.errors import UserError
-from genrec.params import SECRET, flatten, read_params, read_yaml
+from genrec.params.reading import SECRET, flatten, read_params, read_yaml
 from genrec.pipeline.run_store import Store, without_credentials
 
 CODE = {

@@ -63,7 +63,7 @@ def test_a_catalogue_in_parts_gets_what_it_gets_in_one_piece(features, monkeypat
         return model.semantic_codes(features.double()), model.reconstruction_error(features.double())
 
     codes, error = results()
-    monkeypatch.setattr("genrec.models.rqvae.ROWS", 7)
+    monkeypatch.setattr("genrec.codes.tokenizer.rqvae.ROWS", 7)
     codes_in_parts, error_in_parts = results()
     assert torch.equal(codes_in_parts, codes)
     assert error_in_parts == pytest.approx(error)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from genrec.models.sasrec import CausalBlock, SASRec
-from genrec.modules.losses import full_softmax_loss, sampled_softmax_loss
+from genrec.models.sasrec import SASRec
+from genrec.models.softmax import full_softmax_loss, sampled_softmax_loss
+from genrec.networks.sequential.causal import CausalBlock
 
 
 @pytest.fixture

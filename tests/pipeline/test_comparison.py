@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from genrec import tracking
 from genrec.errors import UserError
+from genrec.pipeline import tracking
 from genrec.pipeline.comparison import Estimate, compare, main
 from genrec.pipeline.tracking import FinishedRun, finished_runs, live_curves, publish
 

@@ -8,7 +8,7 @@ import pytest
 from fake_pipeline import FIGURES, Pipeline
 
 from genrec.errors import UserError
-from genrec.params import read_params
+from genrec.params.reading import read_params
 from genrec.pipeline.execution import Execution, record_executed
 from genrec.pipeline.state import origin_tags
 

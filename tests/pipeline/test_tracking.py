@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fake_pipeline import CURVE, PROJECT, Pipeline, start_python
 
-from genrec import tracking
 from genrec.errors import UserError
-from genrec.params import flatten, read_params
+from genrec.params.reading import flatten, read_params
+from genrec.pipeline import tracking
 from genrec.pipeline.command import run_command
 from genrec.pipeline.execution import Execution, record_executed
 from genrec.pipeline.run_store import Publication, Store, found_publication

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from genrec.errors import UserError
-from genrec.evaluation.reranking import measure_reordered, reorder, retrieve
+from genrec.evaluation.reranking import measure_reordered
 from genrec.generation.generated_items import GeneratedItems
 from genrec.ranking.fit_ranker import RankerSettings, fit_ranker, ranker_labels
 from genrec.ranking.ranker import Ranker
 from genrec.ranking.rows import SIGNALS, RankingRows, RowBuilder, draw_users
+from genrec.retrieval.proposals import reorder, retrieve
 from genrec.sequences.histories import Histories
 from genrec.training.curves import CurveLogger
 

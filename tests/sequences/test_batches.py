@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.data import batches as batches_module
+from genrec.sequences import batches as batches_module
 from genrec.sequences.batches import (
     BatchSampler,
     Segments,

@@ -6,7 +6,8 @@ import torch
 
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
-from genrec.networks.generating.two_tower import DSSM, SASRecTowers, YoutubeDNN
+from genrec.models.sasrec_towers import SASRecTowers
+from genrec.networks.generating.two_tower import DSSM, YoutubeDNN
 from genrec.ranking.feature_batches import feature_loader
 from genrec.tasks.features import SequenceFeature, SparseFeature
 from genrec.towers.match_trainer import MatchTrainer, ranks_of_targets

@@ -69,7 +69,7 @@ class TestCollate:
     @pytest.mark.parametrize("wrong", [sample(3, 0, 2), sample(3, labels=(0,))])
     def test_a_token_0_is_refused(self, wrong):
         # page 000's mask `input_ids != 0` hides a real code 0
-        with pytest.raises(ValueError, match="token 0 is padding and must stand for no code"):
+        with pytest.raises(ValueError, match="token 0 is padding and stands for no code"):
             collate([sample(1), wrong], max_tokens=10)
 
 

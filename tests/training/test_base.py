@@ -571,7 +571,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
-from tests.trainers.test_base import CASES, config
+from tests.training.test_base import CASES, config
 from genrec.storage.checkpoint import save_model
 from genrec.training.base import BaseTrainer
 from genrec.training.curves import CurveLogger, write_curves

@@ -1,4 +1,4 @@
-"""ETEGRec (Liu et al., SIGIR 2025, arXiv 2409.05546): tokenizer and recommender trained in turns, aligned both ways.
+"""ETEGRec as it is trained (arXiv 2409.05546): tokenizer and recommender in turns, aligned both ways.
 
     z (item embedding) -> RQ-VAE ---- codes ---> code table ---> tokens -> encoder-decoder -> codes of the next item
                              |                                                 |        |
@@ -19,19 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrec.codes.code_table import build_code_table
 from genrec.codes.tokenizer.code_health import code_health
-from genrec.generation.generated_items import GeneratedItems
-from genrec.generation.generator import SemanticIdGenerator
-from genrec.generation.item_generator import ItemGenerator
-from genrec.layers.initialization import initialize_weights
-from genrec.models.rqvae import RqVae
-from genrec.modules.losses import (
-    VQVAELoss,
+from genrec.models.etegrec.alignment import (
     first_occurrences,
     preference_semantic_alignment,
     sequence_item_alignment,
 )
+from genrec.networks.generating.etegrec import ETEGRecNetwork
 from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
 from genrec.training.schedules import learning_rate_factor
 
@@ -39,7 +33,7 @@ Phase = Literal["tokenizer", "recommender", "together", "final"]
 GRADIENT_NORM = 1.0
 
 
-class ETEGRec(pl.LightningModule):
+class ETEGRec(ETEGRecNetwork, pl.LightningModule):
     """Both modules, the item embeddings that the tokenizer reads, and the code table that follows from them.
 
     Args:
@@ -79,42 +73,16 @@ class ETEGRec(pl.LightningModule):
         final_learning_rate: float = 5e-4,
         n_beams: int = 20,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            n_items, tokenizer, embedding_dim, num_heads, head_dim, attn_dim, num_layers, dropout, max_history, causal,
+            alpha,
+        )  # fmt: skip
         self.save_hyperparameters()
         self.automatic_optimization = False
-        self.max_history = max_history
         self.sia_weight, self.psa_weight, self.sia_sign = sia_weight, psa_weight, sia_sign
-        self.vqvae_loss = VQVAELoss(alpha, alpha)
         self.cycle, self.warmup_epochs, self.n_beams = cycle, warmup_epochs, n_beams
         self.alternates = alternates
         self.is_final = False
-        self.tokenizer = RqVae(**tokenizer)
-        semantic_dim, quantizer = tokenizer["input_dim"], self.tokenizer.quantizer
-        network = SemanticIdGenerator(
-            code_num=quantizer.num_embeddings,
-            code_length=len(quantizer.levels) + 1,
-            embedding_dim=embedding_dim,
-            num_heads=num_heads,
-            head_dim=head_dim,
-            attn_dim=attn_dim,
-            num_layers=num_layers,
-            dropout=dropout,
-            causal=causal,
-        )
-        self.generator = ItemGenerator(network, n_items)
-        self.sequence_adapter = nn.Linear(embedding_dim, quantizer.levels[0].embedding_dim)
-        self.preference_adapter = nn.Linear(embedding_dim, semantic_dim)
-        for adapter in (self.sequence_adapter, self.preference_adapter):
-            initialize_weights(adapter, "normal")
-        # a buffer, not a parameter: no optimizer's weight decay may move it
-        self.item_embeddings: Tensor
-        self.register_buffer("item_embeddings", torch.zeros(n_items + 1, semantic_dim))
-
-    def start_from(self, tokenizer: RqVae, item_embeddings: Tensor) -> None:
-        """Take the pre-trained tokenizer's weights and the embeddings (n_items + 1, dim); code all items."""
-        self.tokenizer.load_state_dict(tokenizer.state_dict(), strict=True)
-        self.item_embeddings = item_embeddings.to(self.item_embeddings)
-        self.rebuild_code_table()
 
     def forget_recommender(self, seed: int) -> None:
         """Draw the recommender's weights anew, for a recommender trained on the final codes alone (table 4)."""
@@ -124,52 +92,6 @@ class ETEGRec(pl.LightningModule):
         for module, drawn in zip(self.recommender_modules(), fresh.recommender_modules(), strict=True):
             for parameter, value in zip(module.parameters(), drawn.parameters(), strict=True):
                 parameter.data.copy_(value)
-
-    def rebuild_code_table(self) -> None:
-        """Code all items with the tokenizer as it is."""
-        codes = self.tokenizer.semantic_codes(self.item_embeddings[1:])
-        self.generator.set_code_table(build_code_table(codes, self.generator.network.code_num))
-
-    def forward(self, history: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The recommender under teacher forcing.
-
-        Args:
-            history, target: as in `ItemGenerator.forward`; n targets of each history.
-
-        Returns:
-            logits (batch, n, code_length, code_num); the pooled sequence in the tokenizer's latent space, (batch, n,
-            latent_dim); the preference in the item embeddings' space, (batch, n, semantic_dim).
-        """
-        states, sequence = self._read(history, self.generator.tokens[target])
-        return self.generator.network.logits(states), sequence, self.preference_adapter(states[:, :, 0])
-
-    def projections(self, history: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The second and third of `forward`'s answers, for which the decoder needs to run for the first level only."""
-        states, sequence = self._read(history, self.generator.tokens[target][..., :1])
-        return sequence, self.preference_adapter(states[:, :, 0])
-
-    def _read(self, history: Tensor, target_tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The decoder's states, (batch, n, levels of the target's tokens, dim), and the sequence's projection."""
-        network, tokens = self.generator.network, self.generator.tokens[history]
-        memory = network.encode(tokens)
-        states = network.decode(memory, network.bias_of_memory(tokens, target_tokens), target_tokens)
-        pooled = self._pool(memory, history)
-        if pooled.shape[1] != target_tokens.shape[1]:  # causal, one target behind each history
-            last = (history != 0).sum(1) - 1
-            pooled = pooled[torch.arange(len(history), device=last.device), last, None]
-        return states, self.sequence_adapter(pooled)
-
-    def _pool(self, memory: Tensor, history: Tensor) -> Tensor:
-        """The mean of the encoder's states, (batch, 1, dim), or up to each item, (batch, length, dim), if causal."""
-        of_items = memory.unflatten(1, (history.shape[1], -1)).mean(2)
-        real = (history != 0)[..., None]
-        if self.generator.network.causal:
-            return of_items.cumsum(1) / torch.arange(1, history.shape[1] + 1, device=memory.device)[:, None]
-        return (of_items * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
-
-    def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> GeneratedItems:
-        """Ranked items of each history (batch, length) of item_ids; see `ItemGenerator.generate`."""
-        return self.generator.generate(history, n_beams, constrained)
 
     @property
     def phase(self) -> Phase:
@@ -194,9 +116,6 @@ class ETEGRec(pl.LightningModule):
             return {}
         weights = {"sia_loss": self.sia_weight, "psa_loss": self.psa_weight}
         return {name: weight for name, weight in weights.items() if weight > 0}
-
-    def recommender_modules(self) -> list[nn.Module]:
-        return [self.generator, self.sequence_adapter, self.preference_adapter]
 
     def on_train_epoch_start(self) -> None:
         """Freeze the module that does not learn; it also runs without dropout."""

@@ -1,10 +1,10 @@
 """The pipeline's two-tower model: a history and its last item on one side, an item on the other."""
 
 from collections.abc import Sequence
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genrec.networks.generating.two_tower import DSSM, TwoTower, YoutubeDNN
 from genrec.tasks.features import Batch, Feature, SequenceFeature, SparseFeature
@@ -12,7 +12,7 @@ from genrec.tasks.features import Batch, Feature, SequenceFeature, SparseFeature
 NETWORKS = ("dssm", "youtube_dnn")
 
 
-class HistoryTowers(pl.LightningModule):
+class HistoryTowers(nn.Module):
     """A network of `models.two_tower` for batches of `history` (batch, length) and `target` (batch,)."""
 
     item_names = ("target",)
@@ -28,7 +28,16 @@ class HistoryTowers(pl.LightningModule):
         max_history: int = 20,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.hparams: dict[str, Any] = {
+            "n_items": n_items,
+            "network": network,
+            "embedding_dim": embedding_dim,
+            "hidden_dims": hidden_dims,
+            "temperature": temperature,
+            "dropout": dropout,
+            "max_history": max_history,
+        }
+        self.n_items = n_items
         self.max_history = max_history
         self.temperature = temperature
         item = SparseFeature("target", n_items + 1, embedding_dim, padding_idx=0)
@@ -56,7 +65,7 @@ class HistoryTowers(pl.LightningModule):
 
     def scores(self, history: Tensor) -> Tensor:
         """(batch, n_items + 1), column = item_id; padding is -inf."""
-        items = torch.arange(self.hparams["n_items"] + 1, device=history.device)
+        items = torch.arange(self.n_items + 1, device=history.device)
         scores = self.user_tower({"history": history}) @ self.item_tower({"target": items}).T / self.temperature
         scores[:, 0] = -torch.inf
         return scores

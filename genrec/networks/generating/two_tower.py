@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrec.models.sasrec import SASRec
 from genrec.tasks.feature_layers import Mlp
 from genrec.tasks.features import Batch, Feature, FeatureEmbedding, SparseFeature, total_dim
 
@@ -119,19 +118,3 @@ class YoutubeDNN(TwoTower):
 
     def item_tower(self, x: Batch) -> Tensor:
         return F.normalize(self.embedding.vector(x, self.item_feature), dim=-1)
-
-
-class SASRecTowers(TwoTower):
-    """SASRec as two towers: the state after the last item, and the item table."""
-
-    def __init__(self, model: SASRec, history_name: str = "history", item_name: str = "item_id") -> None:
-        super().__init__()
-        self.model = model
-        self.history_name = history_name
-        self.item_names = [item_name]
-
-    def user_tower(self, x: Batch) -> Tensor:
-        return self.model.user_vectors(x[self.history_name])
-
-    def item_tower(self, x: Batch) -> Tensor:
-        return self.model.item_embedding(x[self.item_names[0]])

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
+from genrec.codes.tokenizer import kmeans as kmeans_module
 from genrec.codes.tokenizer.kmeans import kmeans, nearest, seed_centres, squared_distances
-from genrec.modules import kmeans as kmeans_module
 
 
 def seeded(seed=0):

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from genrec.generation.item_generator import GeneratedItems
+from genrec.models.etegrec.alignment import preference_semantic_alignment, sequence_item_alignment
 from genrec.models.etegrec.module import ETEGRec
 from genrec.models.rqvae import RqVae
-from genrec.modules.losses import preference_semantic_alignment, sequence_item_alignment
 
 ITEMS, LEVELS, CODES, SEMANTIC, LATENT = 10, 2, 4, 6, 5
 TOKENIZER = {

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from genrec.models.sasrec import SASRec
-from genrec.networks.generating.two_tower import DSSM, SASRecTowers, YoutubeDNN
+from genrec.models.sasrec_towers import SASRecTowers
+from genrec.networks.generating.two_tower import DSSM, YoutubeDNN
 from genrec.tasks.features import SequenceFeature, SparseFeature
 
 USER = SparseFeature("user_id", 4, 6)

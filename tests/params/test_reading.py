@@ -12,9 +12,12 @@ import pytest
 from fake_pipeline import PROJECT
 from ruamel.yaml import YAML
 
-from genrec import params
 from genrec.errors import UserError
-from genrec.params import apply_preset, check_params, flatten, read_params, read_section, read_seed, read_yaml
+from genrec.params import preset as preset_module
+from genrec.params.evaluate import Evaluate
+from genrec.params.model import Model
+from genrec.params.preset import apply_preset
+from genrec.params.reading import check_params, flatten, read_params, read_section, read_seed, read_yaml
 
 FILE = PROJECT / "params.yaml"
 CONTENT: dict[str, Any] = read_yaml(FILE)
@@ -64,8 +67,8 @@ def file(tmp_path: Path) -> Path:
 class TestReading:
     def test_gives_typed_sections(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(PROJECT)
-        assert read_section(params.Model) == params.Model(code_num=64, num_levels=3)
-        assert read_section(params.Evaluate).ks == (5, 10, 20)
+        assert read_section(Model) == Model(code_num=64, num_levels=3)
+        assert read_section(Evaluate).ks == (5, 10, 20)
         assert read_seed() == CONTENT["seed"]
 
     def test_gives_sections_that_nobody_can_change(self) -> None:
@@ -237,7 +240,7 @@ class TestFlatten:
 
 
 class TestFile:
-    def test_stands_in_the_order_of_its_classes(self) -> None:
+    def test_is_flattened_in_its_own_order(self) -> None:
         assert list(flatten(read_params(FILE))) == [name for name, _ in leaves(CONTENT)]
 
     def test_is_written_as_dvc_writes_it(self) -> None:
@@ -274,12 +277,12 @@ class TestPresets:
         """The file of the only preset, `small`."""
         folder = tmp_path / "presets"
         folder.mkdir()
-        monkeypatch.setattr(params, "PRESETS", folder)
+        monkeypatch.setattr(preset_module, "PRESETS", folder)
         preset = folder / "small.yaml"
         preset.write_text("# of a paper\nmodel:\n  code_num: 16\nevaluate:\n  ks: [1, 5]\n")
         return preset
 
-    @pytest.mark.parametrize("name", sorted(file.stem for file in params.PRESETS.glob("*.yaml")))
+    @pytest.mark.parametrize("name", sorted(file.stem for file in preset_module.PRESETS.glob("*.yaml")))
     def test_of_the_project_are_valid(self, file: Path, name: str) -> None:
         before = flatten(read_params(file))
         apply_preset(name, None, file)
