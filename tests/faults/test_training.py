@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from genrec.codes.tokenizer.code_health import refuse_collapse
 from genrec.codes.tokenizer.rqvae import RqVaeNetwork
 from genrec.errors import UserError
+from genrec.models.rqvae import RqVae
 from genrec.training.base import BaseTrainer
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger
