@@ -38,10 +38,18 @@ def save_model(model: Saveable, file: Path) -> None:
     """Write what `load_model` and Lightning's `load_from_checkpoint` read; equal models give equal bytes."""
     content = {
         "state_dict": model.state_dict(),
-        "hyper_parameters": dict(model.hparams),
+        "hyper_parameters": _with_keys_once(model.hparams),
         "pytorch-lightning_version": version("pytorch-lightning"),
     }
     write_checkpoint(content, file)
+
+
+def _with_keys_once(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The same mapping, in which equal keys are one object: pickle writes equal texts of two objects twice."""
+    return {
+        sys.intern(name): _with_keys_once(value) if isinstance(value, Mapping) else value
+        for name, value in arguments.items()
+    }
 
 
 def write_checkpoint(content: Mapping[str, Any], file: Path) -> None:

@@ -7,11 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from genrec.codes.tokenizer.rqvae import RqVaeNetwork
 from genrec.errors import UserError
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
+from genrec.networks.generating.tiger import TigerNetwork
+from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.storage.checkpoint import (
+    load_arguments,
     load_folder,
     load_model,
     read_own_checkpoint,
@@ -220,3 +224,26 @@ def test_a_damaged_checkpoint_of_a_scratch_folder_is_said_and_goes_away(tmp_path
     assert read_own_checkpoint(file) is None
     assert "last.ckpt is damaged (" in capsys.readouterr().err
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "network"), zip(models(), [SASRecNetwork, TigerNetwork, RqVaeNetwork], strict=True), ids=lambda x: ""
+)
+def test_the_network_alone_comes_from_the_file_of_what_was_trained(model, network, tmp_path):
+    save_model(model, tmp_path / "model.ckpt")
+    loaded = load_model(network, tmp_path / "model.ckpt")
+    assert type(loaded) is network
+    assert list(loaded.state_dict()) == list(model.state_dict())
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert load_arguments(tmp_path / "model.ckpt") == dict(model.hparams)
+
+
+def test_equal_arguments_give_equal_bytes_wherever_their_names_come_from(tmp_path):
+    # ETEGRec's arguments hold those of its tokenizer; read from a file, their names were other objects than those of
+    # the constructor, and pickle wrote equal names twice
+    made, read = sasrec(), sasrec()
+    made.hparams["tokenizer"] = {"dropout": 0.1}
+    read.hparams["tokenizer"] = {"".join(["drop", "out"]): 0.1}
+    for model, file in ((made, "a.ckpt"), (read, "b.ckpt")):
+        save_model(model, tmp_path / file)
+    assert (tmp_path / "a.ckpt").read_bytes() == (tmp_path / "b.ckpt").read_bytes()
