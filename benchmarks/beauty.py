@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from genrec.code_table import build_code_table
-from genrec.data.batches import GROUPED_BATCHES
-from genrec.data.histories import Examples, Histories
+from genrec.codes.code_table import build_code_table
+from genrec.sequences.batches import GROUPED_BATCHES
+from genrec.sequences.histories import Examples, Histories
 
 N_USERS, N_ITEMS = 22_363, 12_101
 SHORTEST, TAIL, LONGEST = 5, 4.3, 204

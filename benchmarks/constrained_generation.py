@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.beauty import CODES, N_ITEMS, code_table, evaluation_batches, users_in_any_order
 from benchmarks.harness import Case, Turn
 from benchmarks.paper_size import LENGTH, MAX_HISTORY, cornac_model, hugging_face_model, our_model
-from genrec.code_table import to_tokens
-from genrec.command import keep_freed_memory
-from genrec.modules.item_generator import BEAM_ROWS
+from genrec.codes.code_table import to_tokens
+from genrec.generation.item_generator import BEAM_ROWS
+from genrec.pipeline.command import keep_freed_memory
 
 BATCHES = 6
 

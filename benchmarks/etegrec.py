@@ -8,11 +8,11 @@ from torch import Tensor
 from benchmarks.beauty import CODES, LEVELS, N_ITEMS, evaluation_batches, histories, spread
 from benchmarks.harness import Case, Turn
 from benchmarks.paper_size import train
-from genrec.command import keep_freed_memory
-from genrec.data.batches import window_loader
-from genrec.models.etegrec import ETEGRec
+from genrec.generation.item_generator import BEAM_ROWS
+from genrec.models.etegrec.module import ETEGRec
 from genrec.models.rqvae import RqVae
-from genrec.modules.item_generator import BEAM_ROWS
+from genrec.pipeline.command import keep_freed_memory
+from genrec.sequences.batches import window_loader
 
 BATCH, BATCHES, MAX_HISTORY, DIM, N_BEAMS = 64, 6, 50, 256, 20
 PHASES = ("tokenizer", "recommender")  # the epochs of a cycle

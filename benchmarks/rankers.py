@@ -107,15 +107,15 @@ def train_genrec(case, seed, folder):
     import torch
     from torch.utils.data import DataLoader
 
-    from genrec.data.feature_batches import FeatureRows, feature_loader
-    from genrec.models.ctr import DIN, DeepFM
-    from genrec.models.multi_task import MMOE
-    from genrec.models.two_tower import DSSM
-    from genrec.modules.features import SequenceFeature, SparseFeature
-    from genrec.trainers.ctr import CTRTrainer
-    from genrec.trainers.curves import CurveLogger
-    from genrec.trainers.match import MatchTrainer
-    from genrec.trainers.mtl import MTLTrainer
+    from genrec.networks.generating.two_tower import DSSM
+    from genrec.ranking.ctr import DIN, DeepFM
+    from genrec.ranking.ctr_trainer import CTRTrainer
+    from genrec.ranking.feature_batches import FeatureRows, feature_loader
+    from genrec.ranking.mtl_trainer import MTLTrainer
+    from genrec.ranking.multi_task import MMOE
+    from genrec.tasks.features import SequenceFeature, SparseFeature
+    from genrec.towers.match_trainer import MatchTrainer
+    from genrec.training.curves import CurveLogger
 
     torch.manual_seed(seed)
     x, y = draw(case, seed)

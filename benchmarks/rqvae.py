@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Case, Outcome, Turn
-from genrec.code_table import collision_rate
-from genrec.command import keep_freed_memory
+from genrec.codes.code_table import collision_rate
+from genrec.codes.tokenizer.kmeans import kmeans
 from genrec.models.rqvae import RqVae
-from genrec.modules.kmeans import kmeans
+from genrec.pipeline.command import keep_freed_memory
 
 INPUT, HIDDEN, LATENT, LEVELS, CODES = 768, (512, 256, 128), 32, 3, 256
 BATCH, BATCHES = 1024, 8

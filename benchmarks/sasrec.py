@@ -7,9 +7,9 @@ import torch
 from benchmarks.beauty import histories
 from benchmarks.harness import Case, Turn
 from benchmarks.paper_size import train
-from genrec.command import keep_freed_memory
-from genrec.data.batches import segment_loader
 from genrec.models.sasrec import SASRec
+from genrec.pipeline.command import keep_freed_memory
+from genrec.sequences.batches import segment_loader
 
 
 def ours() -> Turn:

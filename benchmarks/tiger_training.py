@@ -14,9 +14,9 @@ from benchmarks.paper_size import (
     our_model,
     train,
 )  # fmt: skip
-from genrec.code_table import to_tokens
-from genrec.command import keep_freed_memory
-from genrec.data.batches import segment_loader, window_loader
+from genrec.codes.code_table import to_tokens
+from genrec.pipeline.command import keep_freed_memory
+from genrec.sequences.batches import segment_loader, window_loader
 
 BATCH, BATCHES = 128, 3
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import torch
 
-from genrec.code_table import build_code_table, collision_rate, save_code_table
-from genrec.command import run_stage
-from genrec.data.embeddings import load_embeddings
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import load_model
-from genrec.models.rqvae import RqVae
-from genrec.params import Model, read_section
+from genrec.codes.code_table import build_code_table, collision_rate, save_code_table
+from genrec.codes.item_embeddings import load_embeddings
+from genrec.codes.tokenizer.rqvae import RqVaeNetwork
+from genrec.params.model import Model
+from genrec.params.reading import read_section
+from genrec.pipeline.command import run_stage
+from genrec.storage.checkpoint import load_model
+from genrec.storage.output import write_metrics
 
 EMBEDDINGS = Path("data/item_embeddings.npy")
 TOKENIZER = Path("data/models/rqvae.ckpt")
@@ -22,7 +23,7 @@ def main() -> None:
     shape = read_section(Model)
     features = torch.from_numpy(load_embeddings(EMBEDDINGS))[1:]
     tokenizer = load_model(
-        RqVae, TOKENIZER, input_dim=features.shape[1], num_embeddings=shape.code_num, num_levels=shape.num_levels
+        RqVaeNetwork, TOKENIZER, input_dim=features.shape[1], num_embeddings=shape.code_num, num_levels=shape.num_levels
     )
     codes = tokenizer.semantic_codes(features)
     table = build_code_table(codes, shape.code_num)

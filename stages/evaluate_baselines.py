@@ -4,11 +4,14 @@ from pathlib import Path
 
 import torch
 
-from genrec.command import run_stage
-from genrec.data.histories import Histories
 from genrec.evaluation.evaluator import Evaluator, write_evaluations
-from genrec.models.baselines import ItemKnn, Popularity
-from genrec.params import Evaluate, Runtime, Trainer, read_section, read_seed
+from genrec.params.evaluate import Evaluate
+from genrec.params.reading import read_section, read_seed
+from genrec.params.runtime import Runtime
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.ranking.baselines import ItemKnn, Popularity
+from genrec.sequences.histories import Histories
 
 HISTORIES = Path("data/prepared/histories.npz")
 METRICS = Path("reports/evaluate_baselines/metrics.json")
@@ -17,16 +20,10 @@ INTERVALS = Path("reports/evaluate_baselines/intervals.json")
 
 @torch.inference_mode()
 def main() -> None:
-    config, trainer = read_section(Evaluate), read_section(Trainer)
+    config = read_section(Evaluate)
+    trainer = read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
-    evaluator = Evaluator(
-        histories=Histories.load(HISTORIES),
-        ks=config.ks,
-        batch_size=config.batch_size,
-        n_resamples=config.bootstrap_samples,
-        seed=read_seed(),
-        progress_bar=read_section(Runtime).progress_bar,
-    )
+    evaluator = Evaluator.of(Histories.load(HISTORIES), config, read_seed(), read_section(Runtime).progress_bar)
     learned, knn = evaluator.histories.train_part(), config.item_knn
     popularity = Popularity.fit(learned.items, learned.n_items)
     item_knn = ItemKnn.fit(learned.items, learned.offsets, learned.n_items, knn.history, knn.window)

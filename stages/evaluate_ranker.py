@@ -4,17 +4,23 @@ from pathlib import Path
 
 import torch
 
-from genrec.command import run_stage
-from genrec.data.candidates import Candidates
-from genrec.data.feature_batches import feature_loader
-from genrec.data.histories import Histories
-from genrec.data.ranking_rows import RowBuilder
 from genrec.evaluation.evaluator import Evaluation, write_evaluations
-from genrec.evaluation.reranking import measure_reordered, reorder
-from genrec.models.checkpoint import load_model
-from genrec.models.ranker import Ranker
-from genrec.models.sasrec import SASRec
-from genrec.params import Evaluate, EvaluateRanker, Trainer, TrainRanker, read_section, read_seed
+from genrec.evaluation.reranking import measure_reordered
+from genrec.generators.entry import proposing_generators
+from genrec.networks.sequential.sasrec import SASRecNetwork
+from genrec.params.evaluate import Evaluate
+from genrec.params.evaluate_ranker import EvaluateRanker
+from genrec.params.reading import read_section, read_seed
+from genrec.params.train_ranker import TrainRanker
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.ranking.feature_batches import feature_loader
+from genrec.ranking.ranker import Ranker
+from genrec.ranking.rows import RowBuilder
+from genrec.retrieval.candidates import Candidates
+from genrec.retrieval.proposals import reorder
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_model
 
 HISTORIES = Path("data/prepared/histories.npz")
 SASREC = Path("data/models/sasrec.ckpt")
@@ -32,19 +38,19 @@ def main() -> None:
     rating_weight = read_section(EvaluateRanker).rating_weight
     torch.set_num_threads(trainer.num_threads)
     histories = Histories.load(HISTORIES)
-    sasrec = load_model(SASRec, SASREC)
+    sasrec = load_model(SASRecNetwork, SASREC)
     max_history = min(read_section(TrainRanker).max_history, sasrec.max_history)
     builder = RowBuilder.fit(histories, sasrec.scores, max_history, config.item_knn.history, config.item_knn.window)
     evaluations = {}
-    for generator in ("tiger", "etegrec", "two_tower"):
-        candidates = Candidates.load(CANDIDATES / f"{generator}_test.parquet", histories.n_users)
-        ranker = load_model(Ranker, RANKERS / f"{generator}.ckpt")
+    for generator in proposing_generators():
+        candidates = Candidates.load(CANDIDATES / f"{generator.name}_test.parquet", histories.n_users)
+        ranker = load_model(Ranker, RANKERS / generator.checkpoint.name)
         rows = builder.rows(candidates, "test")
         batches = feature_loader(rows.features, None, ROWS_AT_ONCE)
         scores = torch.cat([ranker.scores(x, rating_weight) for x in batches])
         reordered = reorder(candidates, rows.users, rows.places, scores)
         figures = measure_reordered(reordered, histories, "test", config.ks, config.bootstrap_samples, seed)
-        evaluations[f"{generator}_ranked"] = Evaluation({"test": figures})
+        evaluations[generator.ranked_name] = Evaluation({"test": figures})
     write_evaluations(evaluations, METRICS, INTERVALS)
 
 

@@ -7,14 +7,17 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from genrec.command import run_stage
-from genrec.data.embeddings import check_embeddings, read_embeddings, standardize, with_padding_row
-from genrec.data.output import read_parquet
+from genrec.codes.item_embeddings import check_embeddings
+from genrec.data.embeddings import read_embeddings, standardize, with_padding_row
 from genrec.data.text_embeddings import encode_texts, item_texts, template_of
-from genrec.files import save_array
-from genrec.models.checkpoint import load_model
-from genrec.models.sasrec import SASRec
-from genrec.params import ExtractEmbeddings, TextEncoder, Trainer, read_section
+from genrec.networks.sequential.sasrec import SASRecNetwork
+from genrec.params.extract_embeddings import ExtractEmbeddings, TextEncoder
+from genrec.params.reading import read_section
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.storage.checkpoint import load_model
+from genrec.storage.files import save_array
+from genrec.storage.output import read_parquet
 
 ITEMS = Path("data/prepared/items.parquet")
 SASREC = Path("data/models/sasrec.ckpt")
@@ -26,7 +29,7 @@ def main() -> None:
     torch.set_num_threads(trainer.num_threads)
     if config.source == "sasrec":
         n_items = len(read_parquet(ITEMS, columns=["item_id"]))
-        embeddings = load_model(SASRec, SASREC, n_items=n_items).item_embedding.weight.detach().numpy()
+        embeddings = load_model(SASRecNetwork, SASREC, n_items=n_items).item_embedding.weight.detach().numpy()
     elif config.source == "text":
         embeddings = embed_texts(read_parquet(ITEMS), config.text, trainer.gpus)
     else:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from genrec.command import run_stage
 from genrec.data.fetching import fetch
-from genrec.data.output import replaced
-from genrec.params import FetchData, read_section, read_seed
+from genrec.params.fetch_data import FetchData
+from genrec.params.reading import read_section, read_seed
+from genrec.pipeline.command import run_stage
+from genrec.storage.output import replaced
 
 RAW = Path("data/raw")
 

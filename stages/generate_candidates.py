@@ -4,42 +4,38 @@ from pathlib import Path
 
 import torch
 
-from genrec.command import run_stage
-from genrec.data.histories import Histories
-from genrec.data.output import replaced
-from genrec.evaluation.evaluator import EVALUATED_SPLITS
-from genrec.evaluation.reranking import retrieve, search_by_generation, search_by_scores
-from genrec.models.checkpoint import load_model
-from genrec.models.etegrec import ETEGRec
-from genrec.models.history_towers import HistoryTowers
-from genrec.models.tiger import Tiger
-from genrec.params import Evaluate, GenerateCandidates, Trainer, read_section
+from genrec.generators.entry import proposing_generators
+from genrec.params.evaluate import Evaluate
+from genrec.params.generate_candidates import GenerateCandidates
+from genrec.params.reading import read_section
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.retrieval.proposals import retrieve, search_by_generation, search_by_scores
+from genrec.sequences.histories import EVALUATED_SPLITS, Histories
+from genrec.storage.checkpoint import load_model
+from genrec.storage.output import replaced
 
 HISTORIES = Path("data/prepared/histories.npz")
-TIGER = Path("data/models/tiger.ckpt")
-ETEGREC = Path("data/models/etegrec.ckpt")
-TWO_TOWER = Path("data/models/two_tower.ckpt")
 CANDIDATES = Path("data/candidates")
 
 
 @torch.inference_mode()
 def main() -> None:
-    n, trainer = read_section(GenerateCandidates).n_candidates, read_section(Trainer)
-    batch_size = read_section(Evaluate).batch_size
+    n, batch_size = read_section(GenerateCandidates).n_candidates, read_section(Evaluate).batch_size
+    trainer = read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
     histories = Histories.load(HISTORIES)
-    tiger, etegrec = load_model(Tiger, TIGER), load_model(ETEGRec, ETEGREC)
-    two_tower = load_model(HistoryTowers, TWO_TOWER)
-    searches = {
-        "tiger": (search_by_generation(tiger.generator, n), tiger.max_history),
-        "etegrec": (search_by_generation(etegrec.generator, n), etegrec.max_history),
-        "two_tower": (search_by_scores(two_tower.scores, n), two_tower.max_history),
-    }
     with replaced(CANDIDATES) as folder:
-        for name, (search, max_history) in searches.items():
+        for generator in proposing_generators():
+            model = load_model(generator.network_class(), generator.checkpoint, n_items=histories.n_items)
+            search = (
+                search_by_generation(model.generator, n)
+                if generator.ranks == "beams"
+                else search_by_scores(model.scores, n)
+            )
             for split in EVALUATED_SPLITS:
-                found = retrieve(search, histories, split, max_history, batch_size)
-                found.save(folder / f"{name}_{split}.parquet")
+                found = retrieve(search, histories, split, model.max_history, batch_size)
+                found.save(folder / f"{generator.name}_{split}.parquet")
 
 
 if __name__ == "__main__":

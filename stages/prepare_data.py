@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from genrec.command import run_stage
 from genrec.data.manifest import Manifest
-from genrec.data.output import replaced, write_metrics, write_parquet
 from genrec.data.preparation import describe, prepare
 from genrec.data.readers import read_interactions, read_items, read_users
-from genrec.params import PrepareData, read_section
+from genrec.params.prepare_data import PrepareData
+from genrec.params.reading import read_section
+from genrec.pipeline.command import run_stage
+from genrec.storage.output import replaced, write_metrics, write_parquet
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")

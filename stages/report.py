@@ -2,22 +2,15 @@
 
 from pathlib import Path
 
-from genrec.command import run_stage
-from genrec.data.output import read_metrics, write_metrics
-from genrec.evaluation.report import merge_results, results_page
-from genrec.files import written
+from genrec.generators.entry import generators
+from genrec.pipeline.command import run_stage
+from genrec.report.results_page import merge_results, results_page
+from genrec.storage.files import written
+from genrec.storage.output import read_metrics, write_metrics
 
 STATISTICS = Path("reports/prepare_data/metrics.json")
 BASELINES = Path("reports/evaluate_baselines/metrics.json")
 BASELINES_INTERVALS = Path("reports/evaluate_baselines/intervals.json")
-SASREC = Path("reports/evaluate_sasrec/metrics.json")
-SASREC_INTERVALS = Path("reports/evaluate_sasrec/intervals.json")
-TIGER = Path("reports/evaluate_tiger/metrics.json")
-TIGER_INTERVALS = Path("reports/evaluate_tiger/intervals.json")
-ETEGREC = Path("reports/evaluate_etegrec/metrics.json")
-ETEGREC_INTERVALS = Path("reports/evaluate_etegrec/intervals.json")
-TWO_TOWER = Path("reports/evaluate_two_tower/metrics.json")
-TWO_TOWER_INTERVALS = Path("reports/evaluate_two_tower/intervals.json")
 RANKER = Path("reports/evaluate_ranker/metrics.json")
 RANKER_INTERVALS = Path("reports/evaluate_ranker/intervals.json")
 PAGE = Path("reports/results.md")
@@ -25,11 +18,9 @@ RESULTS = Path("reports/results.json")
 
 
 def main() -> None:
-    metrics = (BASELINES, SASREC, TIGER, ETEGREC, TWO_TOWER, RANKER)
-    intervals = (
-        BASELINES_INTERVALS, SASREC_INTERVALS, TIGER_INTERVALS, ETEGREC_INTERVALS, TWO_TOWER_INTERVALS,
-        RANKER_INTERVALS,
-    )  # fmt: skip
+    of_generators = generators()
+    metrics = [BASELINES, *(generator.metrics for generator in of_generators), RANKER]
+    intervals = [BASELINES_INTERVALS, *(generator.intervals for generator in of_generators), RANKER_INTERVALS]
     results = merge_results(
         metrics=[read_metrics(file) for file in metrics], intervals=[read_metrics(file) for file in intervals]
     )

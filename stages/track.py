@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from genrec.command import run_stage
-from genrec.execution import Execution
-from genrec.run_store import found_publication
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.execution import Execution
+from genrec.pipeline.run_store import found_publication
 
 
 def main() -> None:
     publication = found_publication(Path.cwd(), Execution.current())
     if publication is None:
-        from genrec.tracking import publish  # a second of imports, needed only when there is something to publish
+        from genrec.pipeline.tracking import (
+            publish,  # a second of imports, needed only when there is something to publish
+        )
 
         publication = publish()
     if publication is None:

@@ -4,21 +4,21 @@ from pathlib import Path
 
 import torch
 
-from genrec.code_table import save_code_table
-from genrec.command import run_stage
-from genrec.data.batches import training_loader, window_loader
-from genrec.data.embeddings import load_embeddings
-from genrec.data.histories import Histories
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import load_model, save_model
-from genrec.models.etegrec import ETEGRec
-from genrec.models.rqvae import RqVae
-from genrec.params import Runtime, Trainer, TrainEtegrec, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.curves import CurveLogger, write_curves
-from genrec.trainers.etegrec import ETEGRecTrainer, ETEGRecTrainingConfig
-from genrec.trainers.precision import precision_figure, resolve_precision
+from genrec.codes.code_table import save_code_table
+from genrec.codes.item_embeddings import load_embeddings
+from genrec.codes.tokenizer.rqvae import RqVaeNetwork
+from genrec.generators.etegrec import TrainEtegrec
+from genrec.models.etegrec.module import ETEGRec
+from genrec.models.etegrec.trainer import ETEGRecTrainer, ETEGRecTrainingConfig
+from genrec.params.reading import read_section, read_seed
+from genrec.params.runtime import Runtime
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.sequences.batches import training_loader, window_loader
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_arguments, load_model
+from genrec.training.stage import TrainingStage
 
 HISTORIES = Path("data/prepared/histories.npz")
 EMBEDDINGS = Path("data/item_embeddings.npy")
@@ -30,22 +30,17 @@ CURVES = Path("reports/train_etegrec/history.csv")
 
 
 def main() -> None:
-    config, trainer, runtime, seed = (
-        read_section(TrainEtegrec),
-        read_section(Trainer),
-        read_section(Runtime),
-        read_seed(),
+    config, seed = read_section(TrainEtegrec), read_seed()
+    stage = TrainingStage(
+        "train_etegrec", read_section(Trainer), read_section(Runtime), seed, live_curves("train_etegrec")
     )
-    torch.set_num_threads(trainer.num_threads)
-    precision = resolve_precision(trainer.precision, trainer.gpus)
-    torch.manual_seed(seed)
     histories = Histories.load(HISTORIES)
     embeddings = torch.from_numpy(load_embeddings(EMBEDDINGS, histories.n_items))
-    tokenizer = load_model(RqVae, TOKENIZER, input_dim=embeddings.shape[1])
+    tokenizer = load_model(RqVaeNetwork, TOKENIZER, input_dim=embeddings.shape[1])
     size, starts_anew = config.generator, config.variant == "no_end_to_end"
     model = ETEGRec(
         n_items=histories.n_items,
-        tokenizer=dict(tokenizer.hparams),
+        tokenizer=load_arguments(TOKENIZER),
         embedding_dim=size.embedding_dim,
         num_heads=size.num_heads,
         head_dim=size.head_dim,
@@ -69,34 +64,30 @@ def main() -> None:
         n_beams=config.n_beams,
     )
     model.start_from(tokenizer, embeddings)
-    logger = CurveLogger(live_curves("train_etegrec"))
-    with scratch("train_etegrec", [config, trainer, precision, seed], [HISTORIES, EMBEDDINGS, TOKENIZER]) as folder:
-        training = ETEGRecTrainingConfig(
-            experiment_name="train_etegrec",
+    with stage.scratch([config], [HISTORIES, EMBEDDINGS, TOKENIZER]) as folder:
+        training = stage.config(
+            ETEGRecTrainingConfig,
+            folder,
             max_epochs=config.max_epochs,
             early_stopping_patience=config.patience,
             final_starts_anew=starts_anew,
-            # a recommender that starts anew gets as many epochs as the joint stage gave its own
-            final_max_epochs=config.final_stage.max_epochs + starts_anew * config.n_recommender_epochs,
+            final_max_epochs=final_epochs(config, starts_anew),
             final_early_stopping_patience=config.final_stage.patience,
-            gpus=trainer.gpus,
-            precision=precision,
-            random_seed=seed,
-            progress_bar=runtime.progress_bar,
-            checkpoint_dir=str(folder),
-            resume=True,
         )
-        ETEGRecTrainer(model, training, logger).train(
+        ETEGRecTrainer(model, training, stage.logger).train(
             training_loader(
                 histories, size.encoder, size.max_history, config.batch_size, seed, config.windows_per_epoch
             ),
             window_loader(histories, "validation", size.max_history, config.batch_size, seed),
         )
-        save_model(model, MODEL)
         save_code_table(model.generator.code_table, CODE_TABLE)
-        write_curves(logger.rows, CURVES)
-        summary = logger.summary("val_ndcg_at_10", "max")
-        write_metrics({**summary, **precision_figure(trainer.precision, precision)}, METRICS)
+        stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val_ndcg_at_10", "max"))
+
+
+def final_epochs(config: TrainEtegrec, starts_anew: bool) -> int:
+    """A recommender that starts anew gets as many epochs more as the joint stage gave its own."""
+    of_recommender = config.max_epochs - config.max_epochs // config.cycle
+    return config.final_stage.max_epochs + starts_anew * of_recommender
 
 
 if __name__ == "__main__":

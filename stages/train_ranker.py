@@ -5,29 +5,32 @@ from pathlib import Path
 
 import torch
 
-from genrec.code_table import load_code_table
-from genrec.command import run_stage
-from genrec.data.candidates import Candidates
-from genrec.data.histories import Histories
-from genrec.data.item_attributes import stack_attributes
-from genrec.data.output import read_parquet, replaced, write_metrics
-from genrec.data.ranking_rows import SIGNALS, RowBuilder, draw_users
-from genrec.models.checkpoint import load_model, save_model
-from genrec.models.ranker import Ranker
-from genrec.models.sasrec import SASRec
-from genrec.params import Evaluate, Model, Runtime, Trainer, TrainRanker, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.curves import CurveLogger, Listener, write_curves
-from genrec.trainers.precision import precision_figure, resolve_precision
-from genrec.trainers.ranking import RankerSettings, fit_ranker
+from genrec.codes.code_table import load_code_table
+from genrec.generators.entry import GeneratorEntry, proposing_generators
+from genrec.networks.sequential.sasrec import SASRecNetwork
+from genrec.params.evaluate import Evaluate
+from genrec.params.model import Model
+from genrec.params.reading import read_section, read_seed
+from genrec.params.runtime import Runtime
+from genrec.params.train_ranker import TrainRanker
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.ranking.fit_ranker import RankerSettings, fit_ranker
+from genrec.ranking.item_attributes import stack_attributes
+from genrec.ranking.ranker import Ranker
+from genrec.ranking.rows import SIGNALS, RowBuilder, draw_users
+from genrec.retrieval.candidates import Candidates
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_model, save_model
+from genrec.storage.output import read_parquet, replaced
+from genrec.training.curves import Listener
+from genrec.training.stage import TrainingStage
 
 HISTORIES = Path("data/prepared/histories.npz")
 INTERACTIONS = Path("data/prepared/interactions.parquet")
 ITEMS = Path("data/prepared/items.parquet")
 SASREC = Path("data/models/sasrec.ckpt")
-CODE_TABLE = Path("data/code_table.npy")
-ETEGREC_CODE_TABLE = Path("data/etegrec_code_table.npy")
 CANDIDATES = Path("data/candidates")
 RANKERS = Path("data/models/rankers")
 METRICS = Path("reports/train_ranker/metrics.json")
@@ -37,31 +40,29 @@ CURVES = Path("reports/train_ranker/history.csv")
 def main() -> None:
     config, trainer, knn = read_section(TrainRanker), read_section(Trainer), read_section(Evaluate).item_knn
     torch.set_num_threads(trainer.num_threads)
-    histories, sasrec = Histories.load(HISTORIES), load_model(SASRec, SASREC)
+    histories, sasrec = Histories.load(HISTORIES), load_model(SASRecNetwork, SASREC)
     max_history = min(config.max_history, sasrec.max_history)
     builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window)
     live = live_curves("train_ranker")  # one for all rankers: trouble with the store is said once
     curves: dict[int, dict[str, float]] = {}
     metrics = {}
     with replaced(RANKERS) as folder:
-        for generator, table in (("tiger", CODE_TABLE), ("etegrec", ETEGREC_CODE_TABLE), ("two_tower", CODE_TABLE)):
-            ranker, logger = train(generator, table, builder, live)
-            save_model(ranker, folder / f"{generator}.ckpt")
-            summary = logger.summary(f"{generator}/{ranker.monitor}", "max")
+        for generator in proposing_generators():
+            stage, ranker = train(generator, builder, live)
+            save_model(ranker, folder / generator.checkpoint.name)
+            summary = stage.logger.summary(f"{generator.name}/{ranker.monitor}", "max")
             # the area under the curve of held-out candidates that hold no target, or nothing else, is not defined
-            metrics[generator] = {name: value for name, value in summary.items() if math.isfinite(value)}
-            for epoch, row in logger.rows.items():
+            metrics[generator.name] = {name: value for name, value in summary.items() if math.isfinite(value)}
+            for epoch, row in stage.logger.rows.items():
                 curves.setdefault(epoch, {}).update(row)
-    write_curves(curves, CURVES)
-    precision = resolve_precision(trainer.precision, trainer.gpus)
-    write_metrics({**metrics, **precision_figure(trainer.precision, precision)}, METRICS)
+    stage.write_figures(curves, CURVES, METRICS, metrics)
 
 
-def train(generator: str, table: Path, builder: RowBuilder, live: Listener) -> tuple[Ranker, CurveLogger]:
-    """The ranker of one generator's candidates, and its curves, named after the generator."""
-    shape, config, trainer, seed = read_section(Model), read_section(TrainRanker), read_section(Trainer), read_seed()
-    precision = resolve_precision(trainer.precision, trainer.gpus)
-    histories, file = builder.histories, CANDIDATES / f"{generator}_validation.parquet"
+def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tuple[TrainingStage, Ranker]:
+    """The ranker of one generator's candidates; its figures are named after the generator."""
+    shape, config, seed = read_section(Model), read_section(TrainRanker), read_seed()
+    histories, file = builder.histories, CANDIDATES / f"{generator.name}_validation.parquet"
+    table = generator.described_by()
     codes = load_code_table(table, histories.n_items, shape.code_num, shape.num_levels)
     attributes = stack_attributes(codes, read_parquet(ITEMS), config.item_columns)
     ratings = read_parquet(INTERACTIONS).get("rating")
@@ -69,7 +70,9 @@ def train(generator: str, table: Path, builder: RowBuilder, live: Listener) -> t
         rows = builder.rows(
             Candidates.load(file, histories.n_users), "validation", None if ratings is None else ratings.to_numpy()
         )
-    torch.manual_seed(seed)
+    stage = TrainingStage(
+        "train_ranker", read_section(Trainer), read_section(Runtime), seed, live, prefix=f"{generator.name}/"
+    )
     ranker = Ranker(
         config.network,
         histories.n_items,
@@ -80,7 +83,6 @@ def train(generator: str, table: Path, builder: RowBuilder, live: Listener) -> t
         config.dropout,
     )
     ranker.set_attributes(attributes)
-    logger = CurveLogger(live, prefix=f"{generator}/")
     settings = RankerSettings(
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
@@ -88,16 +90,16 @@ def train(generator: str, table: Path, builder: RowBuilder, live: Listener) -> t
         max_epochs=config.max_epochs,
         patience=config.patience,
         loss_weighting=config.loss_weighting,
-        gpus=trainer.gpus,
-        precision=precision,
+        gpus=stage.trainer.gpus,
+        precision=stage.precision,
         seed=seed,
-        progress_bar=read_section(Runtime).progress_bar,
+        progress_bar=stage.progress_bar,
     )
     inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, table, file]
-    with scratch("train_ranker", [shape, config, trainer, precision, seed, generator], inputs) as folder:
+    with stage.scratch([shape, config], inputs, part=generator.name) as folder:
         holdout = draw_users(histories.n_users, config.holdout, seed)
-        fit_ranker(ranker, rows, holdout, settings, str(folder), logger, f"train_ranker/{generator}")
-    return ranker, logger
+        fit_ranker(ranker, rows, holdout, settings, str(folder), stage.logger, f"train_ranker/{generator.name}")
+    return stage, ranker
 
 
 if __name__ == "__main__":

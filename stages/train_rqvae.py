@@ -4,21 +4,22 @@ from pathlib import Path
 
 import torch
 
-from genrec.code_table import check_capacity
-from genrec.command import run_stage
-from genrec.data.batches import row_loader
-from genrec.data.embeddings import load_embeddings
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import save_model
-from genrec.models.rqvae import ROWS, RqVae
-from genrec.modules.code_health import check_gates, code_health
-from genrec.params import Model, Runtime, Trainer, TrainRqvae, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import TrainingConfig
-from genrec.trainers.curves import CurveLogger, write_curves
-from genrec.trainers.precision import precision_figure, resolve_precision
+from genrec.codes.code_table import check_capacity
+from genrec.codes.item_embeddings import load_embeddings
+from genrec.codes.tokenizer.code_health import check_gates, code_health
+from genrec.codes.tokenizer.rqvae import ROWS
+from genrec.models.rqvae import RqVae
+from genrec.params.model import Model
+from genrec.params.reading import read_section, read_seed
+from genrec.params.runtime import Runtime
+from genrec.params.train_rqvae import TrainRqvae
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.sequences.batches import row_loader
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.stage import TrainingStage
 
 EMBEDDINGS = Path("data/item_embeddings.npy")
 MODEL = Path("data/models/rqvae.ckpt")
@@ -27,16 +28,8 @@ CURVES = Path("reports/train_rqvae/history.csv")
 
 
 def main() -> None:
-    shape, config, trainer, runtime, seed = (
-        read_section(Model),
-        read_section(TrainRqvae),
-        read_section(Trainer),
-        read_section(Runtime),
-        read_seed(),
-    )
-    torch.set_num_threads(trainer.num_threads)
-    precision = resolve_precision(trainer.precision, trainer.gpus)
-    torch.manual_seed(seed)
+    shape, config, seed = read_section(Model), read_section(TrainRqvae), read_seed()
+    stage = TrainingStage("train_rqvae", read_section(Trainer), read_section(Runtime), seed, live_curves("train_rqvae"))
     features = torch.from_numpy(load_embeddings(EMBEDDINGS))[1:]
     check_capacity(len(features), shape.code_num, shape.num_levels, config.gates.max_collision_rate)
     model = RqVae(
@@ -51,31 +44,25 @@ def main() -> None:
         quantizer=config.quantizer,
     )
     model.initialize_codebooks(features, config.kmeans_iterations, seed)
-    logger = CurveLogger(live_curves("train_rqvae"))
-    with scratch("train_rqvae", [shape, config, trainer, precision, seed], [EMBEDDINGS]) as folder:
+    with stage.scratch([shape, config], [EMBEDDINGS]) as folder:
         if config.tokenizer == "rqvae":
-            training = TrainingConfig(
-                experiment_name="train_rqvae",
+            training = stage.config(
+                TrainingConfig,
+                folder,
                 max_epochs=config.max_epochs,
                 val_check_interval=config.validate_every,
                 monitor="val_selection",
                 early_stopping_patience=0,
                 save_top_k=1,
-                gpus=trainer.gpus,
-                precision=precision,
-                random_seed=seed,
-                progress_bar=runtime.progress_bar,
-                checkpoint_dir=str(folder),
-                resume=True,
             )
             whole_catalogue = row_loader(features, min(len(features), ROWS), seed)
-            BaseTrainer(model, training, logger).train(row_loader(features, config.batch_size, seed), whole_catalogue)
+            BaseTrainer(model, training, stage.logger).train(
+                row_loader(features, config.batch_size, seed), whole_catalogue
+            )
         model.eval()
         health = code_health(model.semantic_codes(features), shape.code_num)
-        save_model(model, MODEL)
-        write_curves(logger.rows, CURVES)
         error = {"reconstruction_error": model.reconstruction_error(features)}
-        write_metrics({**health, **error, **precision_figure(trainer.precision, precision)}, METRICS)
+        stage.write(model, MODEL, CURVES, METRICS, {**health, **error})
         gates = config.gates
         check_gates(health, gates.min_usage, gates.min_entropy, gates.max_collision_rate)
 

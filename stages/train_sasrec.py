@@ -2,21 +2,18 @@
 
 from pathlib import Path
 
-import torch
-
-from genrec.command import run_stage
-from genrec.data.batches import segment_loader, window_loader
-from genrec.data.histories import Histories
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import save_model
+from genrec.generators.sasrec import TrainSasrec
 from genrec.models.sasrec import SASRec
-from genrec.params import Runtime, Trainer, TrainSasrec, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import RankingConfig
-from genrec.trainers.curves import CurveLogger, write_curves
-from genrec.trainers.precision import precision_figure, resolve_precision
+from genrec.params.reading import read_section, read_seed
+from genrec.params.runtime import Runtime
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.sequences.batches import segment_loader, window_loader
+from genrec.sequences.histories import Histories
+from genrec.training.base import BaseTrainer
+from genrec.training.config import RankingConfig
+from genrec.training.stage import TrainingStage
 
 HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/models/sasrec.ckpt")
@@ -25,15 +22,10 @@ CURVES = Path("reports/train_sasrec/history.csv")
 
 
 def main() -> None:
-    config, trainer, runtime, seed = (
-        read_section(TrainSasrec),
-        read_section(Trainer),
-        read_section(Runtime),
-        read_seed(),
+    config, seed = read_section(TrainSasrec), read_seed()
+    stage = TrainingStage(
+        "train_sasrec", read_section(Trainer), read_section(Runtime), seed, live_curves("train_sasrec")
     )
-    torch.set_num_threads(trainer.num_threads)
-    precision = resolve_precision(trainer.precision, trainer.gpus)
-    torch.manual_seed(seed)
     histories = Histories.load(HISTORIES)
     model = SASRec(
         n_items=histories.n_items,
@@ -47,27 +39,15 @@ def main() -> None:
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
     )
-    logger = CurveLogger(live_curves("train_sasrec"))
-    with scratch("train_sasrec", [config, trainer, precision, seed], [HISTORIES]) as folder:
-        training = RankingConfig(
-            experiment_name="train_sasrec",
-            max_epochs=config.max_epochs,
-            early_stopping_patience=config.patience,
-            gpus=trainer.gpus,
-            precision=precision,
-            random_seed=seed,
-            progress_bar=runtime.progress_bar,
-            checkpoint_dir=str(folder),
-            resume=True,
+    with stage.scratch([config], [HISTORIES]) as folder:
+        training = stage.config(
+            RankingConfig, folder, max_epochs=config.max_epochs, early_stopping_patience=config.patience
         )
-        BaseTrainer(model, training, logger).train(
+        BaseTrainer(model, training, stage.logger).train(
             segment_loader(histories, config.max_history, config.batch_size, seed),
             window_loader(histories, "validation", config.max_history, config.batch_size, seed),
         )
-        save_model(model, MODEL)
-        write_curves(logger.rows, CURVES)
-        summary = logger.summary("val_ndcg_at_10", "max")
-        write_metrics({**summary, **precision_figure(trainer.precision, precision)}, METRICS)
+        stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val_ndcg_at_10", "max"))
 
 
 if __name__ == "__main__":

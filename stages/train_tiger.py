@@ -2,22 +2,20 @@
 
 from pathlib import Path
 
-import torch
-
-from genrec.code_table import load_code_table
-from genrec.command import run_stage
-from genrec.data.batches import training_loader, window_loader
-from genrec.data.histories import Histories
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import save_model
+from genrec.codes.code_table import load_code_table
+from genrec.generators.tiger import TrainTiger
 from genrec.models.tiger import Tiger
-from genrec.params import Model, Runtime, Trainer, TrainTiger, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import RankingConfig
-from genrec.trainers.curves import CurveLogger, write_curves
-from genrec.trainers.precision import precision_figure, resolve_precision
+from genrec.params.model import Model
+from genrec.params.reading import read_section, read_seed
+from genrec.params.runtime import Runtime
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.sequences.batches import training_loader, window_loader
+from genrec.sequences.histories import Histories
+from genrec.training.base import BaseTrainer
+from genrec.training.config import RankingConfig
+from genrec.training.stage import TrainingStage
 
 HISTORIES = Path("data/prepared/histories.npz")
 CODE_TABLE = Path("data/code_table.npy")
@@ -27,16 +25,8 @@ CURVES = Path("reports/train_tiger/history.csv")
 
 
 def main() -> None:
-    shape, config, trainer, runtime, seed = (
-        read_section(Model),
-        read_section(TrainTiger),
-        read_section(Trainer),
-        read_section(Runtime),
-        read_seed(),
-    )
-    torch.set_num_threads(trainer.num_threads)
-    precision = resolve_precision(trainer.precision, trainer.gpus)
-    torch.manual_seed(seed)
+    shape, config, seed = read_section(Model), read_section(TrainTiger), read_seed()
+    stage = TrainingStage("train_tiger", read_section(Trainer), read_section(Runtime), seed, live_curves("train_tiger"))
     histories = Histories.load(HISTORIES)
     size, code_length = config.generator, shape.num_levels + 1
     model = Tiger(
@@ -58,30 +48,21 @@ def main() -> None:
         n_beams=config.n_beams,
     )
     model.set_code_table(load_code_table(CODE_TABLE, histories.n_items, shape.code_num, shape.num_levels))
-    logger = CurveLogger(live_curves("train_tiger"))
-    with scratch("train_tiger", [shape, config, trainer, precision, seed], [HISTORIES, CODE_TABLE]) as folder:
-        training = RankingConfig(
-            experiment_name="train_tiger",
+    with stage.scratch([shape, config], [HISTORIES, CODE_TABLE]) as folder:
+        training = stage.config(
+            RankingConfig,
+            folder,
             max_epochs=config.max_epochs,
             val_check_interval=config.validate_every,
             early_stopping_patience=config.patience,
-            gpus=trainer.gpus,
-            precision=precision,
-            random_seed=seed,
-            progress_bar=runtime.progress_bar,
-            checkpoint_dir=str(folder),
-            resume=True,
         )
-        BaseTrainer(model, training, logger).train(
+        BaseTrainer(model, training, stage.logger).train(
             training_loader(
                 histories, size.encoder, size.max_history, config.batch_size, seed, config.windows_per_epoch
             ),
             window_loader(histories, "validation", size.max_history, config.batch_size, seed),
         )
-        save_model(model, MODEL)
-        write_curves(logger.rows, CURVES)
-        summary = logger.summary("val_ndcg_at_10", "max")
-        write_metrics({**summary, **precision_figure(trainer.precision, precision)}, METRICS)
+        stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val_ndcg_at_10", "max"))
 
 
 if __name__ == "__main__":

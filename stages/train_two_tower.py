@@ -5,18 +5,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genrec.command import run_stage
-from genrec.data.batches import window_loader
-from genrec.data.histories import Histories
-from genrec.data.output import write_metrics
-from genrec.models.checkpoint import save_model
-from genrec.models.history_towers import HistoryTowers
-from genrec.params import Runtime, Trainer, TrainTwoTower, read_section, read_seed
-from genrec.scratch import scratch
-from genrec.tracking import live_curves
-from genrec.trainers.curves import CurveLogger, write_curves
-from genrec.trainers.match import LIST_WISE, MatchTrainer
-from genrec.trainers.precision import precision_figure, resolve_precision
+from genrec.generators.two_tower import TrainTwoTower
+from genrec.networks.generating.history_towers import HistoryTowers
+from genrec.params.reading import read_section, read_seed
+from genrec.params.runtime import Runtime
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.pipeline.tracking import live_curves
+from genrec.sequences.batches import window_loader
+from genrec.sequences.histories import Histories
+from genrec.towers.match_trainer import LIST_WISE, MatchTrainer
+from genrec.training.stage import TrainingStage
 
 HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/models/two_tower.ckpt")
@@ -25,15 +24,8 @@ CURVES = Path("reports/train_two_tower/history.csv")
 
 
 def main() -> None:
-    config, trainer, runtime, seed = (
-        read_section(TrainTwoTower),
-        read_section(Trainer),
-        read_section(Runtime),
-        read_seed(),
-    )
-    torch.set_num_threads(trainer.num_threads)
-    precision = resolve_precision(trainer.precision, trainer.gpus)
-    torch.manual_seed(seed)
+    config, trainer, seed = read_section(TrainTwoTower), read_section(Trainer), read_seed()
+    stage = TrainingStage("train_two_tower", trainer, read_section(Runtime), seed, live_curves("train_two_tower"))
     histories = Histories.load(HISTORIES)
     model = HistoryTowers(
         n_items=histories.n_items,
@@ -45,8 +37,7 @@ def main() -> None:
         max_history=config.max_history,
     )
     counts = torch.from_numpy(np.bincount(histories.train_part().items, minlength=histories.n_items + 1))
-    logger = CurveLogger(live_curves("train_two_tower"))
-    with scratch("train_two_tower", [config, trainer, precision, seed], [HISTORIES]) as folder:
+    with stage.scratch([config], [HISTORIES]) as folder:
         MatchTrainer(
             model,
             LIST_WISE,
@@ -59,20 +50,17 @@ def main() -> None:
             in_batch_neg=True,
             item_counts=counts,
             catalogue={"target": torch.arange(1, histories.n_items + 1)},
-            model_logger=logger,
+            model_logger=stage.logger,
             seed=seed,
-            precision=precision,
+            precision=stage.precision,
             resume=True,
-            progress_bar=runtime.progress_bar,
+            progress_bar=stage.progress_bar,
             experiment_name="train_two_tower",
         ).fit(
             window_loader(histories, "train", config.max_history, config.batch_size, seed, config.windows_per_epoch),
             window_loader(histories, "validation", config.max_history, config.batch_size, seed),
         )
-        save_model(model, MODEL)
-        write_curves(logger.rows, CURVES)
-        summary = logger.summary("val/recall_at_10", "max")
-        write_metrics({**summary, **precision_figure(trainer.precision, precision)}, METRICS)
+        stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val/recall_at_10", "max"))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from cloned_project import SMALL, Project, clone
 from fake_pipeline import PROJECT, Pipeline
 from hypothesis import settings
 from p5_files import FakeEncoder, install_fake_encoder, write_p5
 
-from genrec.params import read_params
+from genrec.params.reading import read_params
 
 # Tensors of tests are small: a second thread would only wait for the first. Read once, when torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -87,3 +88,34 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.dvc("repro")
     project.commit()
     return project
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class KilledError(Exception):
+    """What ends a fit in the middle of an epoch."""
+
+
+@pytest.fixture
+def fit_killed_in_epoch_2(monkeypatch):
+    """Fit a trainer on its loaders until the model is to be measured after epoch 2 (counted from 0)."""
+
+    def fit(trainer, *loaders):
+        measure = trainer.model.scores
+
+        def dies():
+            if trainer.model.current_epoch == 2:
+                raise KilledError
+            return measure()
+
+        monkeypatch.setattr(trainer.model, "scores", dies)
+        with pytest.raises(KilledError):
+            trainer.fit(*loaders)
+
+    return fit

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrec.params import read_params
-from genrec.pipeline_state import State
+from genrec.params.reading import read_params
+from genrec.pipeline.state import State
 
 PROJECT = Path(__file__).parents[1]
 FIGURES: dict[str, Any] = {"test": {"recall_at_10": 0.25, "protocol": "full ranking"}, "n_users": 300}

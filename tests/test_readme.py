@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from genrec.evaluation.report import MODEL_NAMES
-from genrec.params import flatten, read_params
+from genrec.params.reading import flatten, read_params
+from genrec.report.results_page import model_titles
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,7 +30,7 @@ COMMITTED = json.loads(committed("reports/results.json"))
 def row(results: dict[str, Any], model: str) -> str:
     """A model's line of the README's table, from what the default run measured."""
     of_test = {name: tree["test"] for name, tree in results[model].items() if "test" in tree}
-    cells = [MODEL_NAMES[model]]
+    cells = [model_titles()[model]]
     for protocol in ("excluded", "kept"):
         low, high = of_test["intervals"][protocol]["recall_at_10"]
         values = of_test["values"][protocol]

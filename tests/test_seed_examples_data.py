@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from genrec.data.dataset_factory import DatasetFactory
 from genrec.data.p5_amazon import P5AmazonItemDataset
-from genrec.models.checkpoint import save_model
 from genrec.models.rqvae import RqVae
+from genrec.storage.checkpoint import save_model
 
 
 @pytest.fixture(autouse=True)

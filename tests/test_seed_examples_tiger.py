@@ -11,9 +11,9 @@ import pytest
 import torch
 from fake_pipeline import PROJECT
 
-from genrec.models.checkpoint import save_model
 from genrec.models.rqvae import RqVae
 from genrec.models.tiger import Tiger
+from genrec.storage.checkpoint import save_model
 from genrec.trainers.tiger import TIGERTrainingConfig, main
 
 pytestmark = pytest.mark.slow

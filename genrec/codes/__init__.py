@@ -1,1 +1,1 @@
-"""Items become codes: quantizers of item embeddings."""
+"""An item becomes codes: the item embeddings, the tokenizer, the code table."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genrec.modules.kmeans import CHUNK_ELEMENTS, seed_centres
+from genrec.codes.tokenizer.kmeans import CHUNK_ELEMENTS, seed_centres
 
 
 @dataclass(frozen=True)

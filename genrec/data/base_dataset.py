@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from genrec.code_table import build_code_table, to_tokens
+from genrec.codes.code_table import build_code_table, to_tokens
+from genrec.codes.item_embeddings import check_embeddings
 from genrec.data.configs import DatasetConfig
-from genrec.data.embeddings import check_embeddings, read_embeddings, with_padding_row
-from genrec.data.histories import Examples, Histories, Split
+from genrec.data.embeddings import read_embeddings, with_padding_row
 from genrec.data.preparation import Prepared, describe, prepare
 from genrec.data.text_embeddings import encode_texts, encoding_digest, item_texts
+from genrec.sequences.histories import Examples, Histories, Split
 
 if TYPE_CHECKING:
     from genrec.models.rqvae import RqVae

@@ -33,8 +33,8 @@ from genrec.data.sources import (
 )
 from genrec.data.synthetic import draw_world
 from genrec.errors import UserError
-from genrec.files import FULL_DISK
-from genrec.params import Columns, FetchData, Synthetic
+from genrec.params.fetch_data import Columns, FetchData, Synthetic
+from genrec.storage.files import FULL_DISK
 
 TIMEOUT_SECONDS = 60
 CHUNK_BYTES = 1 << 20

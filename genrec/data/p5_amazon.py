@@ -137,8 +137,8 @@ class P5AmazonSequenceDataset(SequenceDataset):
 def _load_rqvae(path: str | None) -> "RqVae | None":
     if path is None:
         return None
-    from genrec.models.checkpoint import load_folder, load_model  # here: without an RqVae no need for Lightning
     from genrec.models.rqvae import RqVae
+    from genrec.storage.checkpoint import load_folder, load_model  # here: without an RqVae no need for Lightning
 
     place = Path(path).expanduser()
     if not place.exists():

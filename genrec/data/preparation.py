@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from genrec.data.histories import Histories
 from genrec.errors import UserError
+from genrec.sequences.histories import Histories
 
 Ties = Literal["file", "item", "hash"]
 Repeats = Literal["keep", "drop"]

@@ -3,24 +3,24 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from torch import Tensor
 
-from genrec.data.histories import Histories, Split
-from genrec.data.output import write_metrics
 from genrec.evaluation.figures import Figures, measure
-from genrec.evaluation.ranking import RankedItems, Score, rank_by_generation, rank_by_scores, share_of_invalid_beams
-from genrec.modules.generated_items import GeneratedItems
+from genrec.retrieval.ranking import (
+    RankedItems,
+    ScoresItems,
+    SearchesItems,
+    rank_by_generation,
+    rank_by_scores,
+    share_of_invalid_beams,
+)
+from genrec.sequences.histories import EVALUATED_SPLITS, Histories, Split
+from genrec.storage.output import write_metrics
 
-EVALUATED_SPLITS: tuple[Split, ...] = ("validation", "test")
-
-
-class Generator(Protocol):
-    """What generates items: the `generator` of Tiger and ETEGRec."""
-
-    def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> GeneratedItems: ...
+if TYPE_CHECKING:
+    from genrec.params.evaluate import Evaluate
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,12 @@ class Evaluator:
     seed: int
     progress_bar: bool
 
-    def of_scores(self, score: Score, max_history: int) -> Evaluation:
+    @classmethod
+    def of(cls, histories: Histories, settings: "Evaluate", seed: int, progress_bar: bool) -> Self:
+        """As the section `evaluate` of params.yaml says."""
+        return cls(histories, settings.ks, settings.batch_size, settings.bootstrap_samples, seed, progress_bar)
+
+    def of_scores(self, score: ScoresItems, max_history: int) -> Evaluation:
         """Evaluate a model that scores every item."""
         return self._measure(
             lambda split: rank_by_scores(
@@ -60,7 +65,7 @@ class Evaluator:
             )
         )
 
-    def of_generator(self, generator: Generator, max_history: int, n_beams: int) -> Evaluation:
+    def of_generator(self, generator: SearchesItems, max_history: int, n_beams: int) -> Evaluation:
         """Evaluate a model that generates items by its constrained search; count the beams that another would waste."""
         evaluation = self._measure(
             lambda split: rank_by_generation(

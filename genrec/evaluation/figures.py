@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genrec.evaluation.ranking import RankedItems
-from genrec.modules.metrics import coverage, popularity_bias, user_metrics
-from genrec.modules.ranks import ranks_in_lists
+from genrec.evaluation.measures import coverage, popularity_bias, user_metrics
+from genrec.retrieval.ranking import RankedItems
+from genrec.retrieval.ranks import ranks_in_lists
 
 RESAMPLES_AT_ONCE = 64
 

@@ -1,76 +1,15 @@
-"""Retrieve, then rank: a generator's lists, and the same items in a ranker's order."""
-
-from collections.abc import Callable
-from typing import Protocol
+"""The figures of candidates in a ranker's order."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genrec.data.candidates import Candidates
-from genrec.data.histories import Histories, Split
 from genrec.evaluation.figures import Figures, measure
-from genrec.evaluation.ranking import RankedItems, Score, first_items
-from genrec.modules.generated_items import GeneratedItems
-from genrec.modules.ranks import ranks_in_lists, top_items
+from genrec.retrieval.ranking import RankedItems, first_items
+from genrec.retrieval.ranks import ranks_in_lists
+from genrec.sequences.histories import Histories, Split
 
 USERS_AT_ONCE = 512  # what is compared with whole histories at once
-
-Retrieve = Callable[[Tensor], GeneratedItems]
-
-
-def retrieve(search: Retrieve, histories: Histories, split: Split, max_history: int, batch_size: int) -> Candidates:
-    """What a search finds for each user.
-
-    Args:
-        search: histories (batch, length) int64, padded with 0 on the right, to items and log-probabilities.
-        max_history: how many of a user's last items it is given.
-    """
-    examples = histories.examples(split)
-    found = []
-    for start in range(0, len(examples), batch_size):
-        batch = examples.take(np.arange(start, min(start + batch_size, len(examples)))).cut(max_history)
-        found.append(search(torch.from_numpy(histories.padded(batch)).long()))
-    items = torch.cat([each.items for each in found])
-    log_probs = torch.cat([each.log_probs for each in found]).float()
-    return Candidates(items, log_probs.masked_fill(items == 0, -torch.inf))
-
-
-class Generator(Protocol):
-    """What generates items: the `generator` of Tiger and ETEGRec."""
-
-    def generate(self, history: Tensor, n_beams: int) -> GeneratedItems: ...
-
-
-def search_by_generation(generator: Generator, n: int) -> Retrieve:
-    """The items of a constrained search with n beams."""
-    return lambda history: generator.generate(history, n)
-
-
-def search_by_scores(score: Score, n: int) -> Retrieve:
-    """The n best items of a model that scores all; log-probabilities are those of a softmax over the catalogue."""
-
-    def search(history: Tensor) -> GeneratedItems:
-        scores = score(history)
-        items = top_items(scores, n)
-        return GeneratedItems(items, scores.log_softmax(1).gather(1, items))
-
-    return search
-
-
-def reorder(candidates: Candidates, users: Tensor, places: Tensor, scores: Tensor) -> Tensor:
-    """The candidates in a ranker's order: the same items, best first; of equal scores the generator's order.
-
-    Args:
-        users, places: (n_rows,) where in the candidates' table a row stands.
-        scores: (n_rows,).
-
-    Returns:
-        (n_users, n) int64, 0 where a list is short.
-    """
-    table = torch.full(candidates.items.shape, -torch.inf)
-    table[users, places] = scores.float()
-    return candidates.items.gather(1, table.argsort(dim=1, descending=True, stable=True))
 
 
 def measure_reordered(

@@ -1,20 +1,20 @@
-"""RQ-VAE (Lee et al. 2022; TIGER, section 3.1): an item embedding becomes one code a level, and back."""
+"""RQ-VAE as it is trained, and what its page measures of a trained one."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from genrec.code_table import collision_rate
-from genrec.models.checkpoint import load_folder, save_folder
-from genrec.modules.code_health import code_health, refuse_collapse
-from genrec.modules.losses import VQVAELoss
-from genrec.modules.quantizers import ResidualQuantizer, VectorQuantizer
+from genrec.codes.code_table import collision_rate
+from genrec.codes.tokenizer.code_health import code_health, refuse_collapse
+from genrec.codes.tokenizer.quantizers import VectorQuantizer
+from genrec.codes.tokenizer.rqvae import Decoder, Encoder, RqVaeNetwork
+from genrec.storage.checkpoint import load_folder, save_folder
+from genrec.training.modes import evaluating
 
 __all__ = [
     "Decoder",
@@ -26,53 +26,14 @@ __all__ = [
     "evaluate_reconstruction",
 ]
 
-Batch = dict[str, Tensor] | Tensor
-
-ROWS = 2**15  # at once where a whole catalogue is encoded: the hidden layers of a million items would take gigabytes
+Features = dict[str, Tensor] | Tensor
 
 
-class MLP(nn.Sequential):
-    """Linear layers with ReLU between them; none at all (the identity) when there is no hidden layer."""
-
-    def __init__(self, dims: Sequence[int]) -> None:
-        layers: list[nn.Module] = []
-        for input_dim, output_dim in zip(dims, dims[1:], strict=False):
-            linear = nn.Linear(input_dim, output_dim)
-            nn.init.xavier_normal_(linear.weight)
-            nn.init.zeros_(linear.bias)
-            layers += [linear, nn.ReLU()]
-        super().__init__(*layers[:-1])
-
-
-class Encoder(MLP):
-    """(batch, input_dim) to (batch, latent_dim); the last layer is linear."""
-
-    def __init__(self, input_dim: int, hidden_dim: int | Sequence[int], latent_dim: int) -> None:
-        super().__init__([input_dim, *_as_sizes(hidden_dim), latent_dim])
-
-
-class Decoder(MLP):
-    """(batch, latent_dim) to (batch, output_dim); hidden layers from the latent's side, the last layer linear."""
-
-    def __init__(self, latent_dim: int, hidden_dim: int | Sequence[int], output_dim: int) -> None:
-        super().__init__([latent_dim, *_as_sizes(hidden_dim), output_dim])
-
-
-def _as_sizes(hidden_dim: int | Sequence[int]) -> list[int]:
-    return [hidden_dim] if isinstance(hidden_dim, int) else list(hidden_dim)
-
-
-class RqVae(pl.LightningModule):
-    """Encoder, residual quantizer, decoder.
+class RqVae(RqVaeNetwork, pl.LightningModule):
+    """`RqVaeNetwork` with its optimizer.
 
     Args:
-        hidden_dim: one size, or the encoder's sizes from the input's side; the decoder mirrors them. `None` leaves
-            encoder and decoder out: residual k-means of the embeddings themselves.
-        num_embeddings: codes a level.
-        commitment_cost: beta, applied once, by the quantizer.
         weight_decay: AdamW's; with 0 it is Adam.
-        quantization_weight: alpha, the weight of the quantizer's losses beside the reconstruction.
-        quantizer: straight_through, sinkhorn, rotation or ema; see `ResidualQuantizer`.
 
     Example:
         >>> model = RqVae(input_dim=6, hidden_dim=8, latent_dim=4, num_embeddings=16)
@@ -96,85 +57,15 @@ class RqVae(pl.LightningModule):
         quantization_weight: float = 1.0,
         quantizer: str = "straight_through",
     ) -> None:
-        super().__init__()
+        super().__init__(
+            input_dim, hidden_dim, latent_dim, num_embeddings, commitment_cost,
+            num_levels=num_levels, quantization_weight=quantization_weight, quantizer=quantizer,
+        )  # fmt: skip
         self.save_hyperparameters()
-        self.input_dim = input_dim
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.vqvae_loss = VQVAELoss(quantization_weight, quantization_weight)
-        self.encoder: nn.Module = nn.Identity()
-        self.decoder: nn.Module = nn.Identity()
-        if hidden_dim is None:
-            latent_dim = input_dim
-        else:
-            self.encoder = Encoder(input_dim, hidden_dim, latent_dim)
-            self.decoder = Decoder(latent_dim, _as_sizes(hidden_dim)[::-1], input_dim)
-        self.quantizer = ResidualQuantizer(num_levels, num_embeddings, latent_dim, commitment_cost, quantizer)
         self._epoch_latents: list[Tensor] = []
         self._validated: list[tuple[Tensor, Tensor]] = []
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Encode, quantize, decode.
-
-        Args:
-            features: (batch, input_dim).
-
-        Returns:
-            reconstructed (batch, input_dim), the weighted commitment loss (), the embedding loss (), and the
-            semantic IDs (batch,) int64, or (batch, num_levels) with more than one level.
-        """
-        quantized = self.quantizer(self.encode(features))
-        reconstructed = self.decoder(quantized.vectors)
-        codes = _without_single_level(quantized.codes)
-        return reconstructed, quantized.commitment_loss, quantized.embedding_loss, codes
-
-    def encode(self, features: Tensor) -> Tensor:
-        """(batch, input_dim) to latents (batch, latent_dim)."""
-        if features.shape[-1] != self.input_dim:
-            raise ValueError(
-                f"features must have input_dim={self.input_dim} columns, got shape {tuple(features.shape)}; "
-                "build RqVae with their width"
-            )
-        latents: Tensor = self.encoder(features)
-        return latents
-
-    def generate_semantic_ids(self, features: Tensor) -> Tensor:
-        """(batch,) int64, or (batch, num_levels) with more than one level."""
-        return _without_single_level(self.semantic_codes(features))
-
-    @torch.no_grad()
-    def semantic_codes(self, features: Tensor) -> Tensor:
-        """(batch, num_levels) int64, also for one level."""
-        return torch.cat([self.quantizer.codes(self.encode(part)) for part in features.split(ROWS)])
-
-    @torch.no_grad()
-    def reconstruction_error(self, features: Tensor) -> float:
-        """The mean squared error over all elements of (n, input_dim)."""
-        parts = features.split(ROWS)
-        return sum(float(F.mse_loss(self(part)[0], part)) * len(part) for part in parts) / len(features)
-
-    @torch.no_grad()
-    def initialize_codebooks(self, features: Tensor, iterations: int, seed: int) -> None:
-        """k-means over all items, level by level, before the first step; without it most codes stay unused.
-
-        Args:
-            features: (n_items, input_dim).
-        """
-        latents = torch.cat([self.encode(part) for part in features.split(ROWS)])
-        self.quantizer.initialize(latents, iterations, torch.Generator().manual_seed(seed))
-
-    def losses(self, features: Tensor, latents: Tensor) -> dict[str, Tensor]:
-        """`loss` and its terms: reconstruction + alpha * (commitment + embedding), each a mean over all elements."""
-        quantized = self.quantizer(latents)
-        losses = self.vqvae_loss(
-            features, self.decoder(quantized.vectors), quantized.commitment_loss, quantized.embedding_loss
-        )
-        return {
-            "loss": losses["total_loss"],
-            "recon_loss": losses["reconstruction_loss"],
-            "commitment_loss": losses["commitment_loss"],
-            "embedding_loss": losses["embedding_loss"],
-        }
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write a folder of config.json and model.safetensors, which `from_pretrained` reads."""
@@ -189,7 +80,7 @@ class RqVae(pl.LightningModule):
         """
         return load_folder(cls, Path(path))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Features, batch_idx: int) -> Tensor:
         """The total loss of `features` (batch, input_dim), given as a tensor or under that name."""
         features = _features(batch)
         latents = self.encode(features)
@@ -207,7 +98,7 @@ class RqVae(pl.LightningModule):
         self._epoch_latents.clear()
         self.log("restarted_codes", float(restarted))
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: Features, batch_idx: int) -> Tensor:
         features = _features(batch)
         latents = self.encode(features)
         losses = self.losses(features, latents)
@@ -228,7 +119,7 @@ class RqVae(pl.LightningModule):
         # items are counted in whole numbers, so a fraction below 1 only decides between equal counts
         self.log("val_selection", round(rate * len(codes)) + reconstruction / (1 + reconstruction))
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def test_step(self, batch: Features, batch_idx: int) -> Tensor:
         features = _features(batch)
         losses = self.losses(features, self.encode(features))
         self.log("test_loss", losses["loss"], batch_size=len(features))
@@ -249,7 +140,7 @@ class RqVae(pl.LightningModule):
 
 
 @torch.no_grad()
-def batch_inference(model: RqVae, dataloader: Iterable[Batch], device: str = "cuda") -> Tensor:
+def batch_inference(model: RqVae, dataloader: Iterable[Features], device: str = "cuda") -> Tensor:
     """The semantic IDs of all items of a loader, in its order.
 
     Args:
@@ -263,7 +154,7 @@ def batch_inference(model: RqVae, dataloader: Iterable[Batch], device: str = "cu
 
 
 @torch.no_grad()
-def evaluate_reconstruction(model: RqVae, dataloader: Iterable[Batch], device: str = "cuda") -> dict[str, float]:
+def evaluate_reconstruction(model: RqVae, dataloader: Iterable[Features], device: str = "cuda") -> dict[str, float]:
     """How near the decoded codes come to the features.
 
     Args:
@@ -289,7 +180,7 @@ def evaluate_reconstruction(model: RqVae, dataloader: Iterable[Batch], device: s
 
 
 @torch.no_grad()
-def evaluate_quantization(model: RqVae, dataloader: Iterable[Batch], device: str = "cuda") -> dict[str, float]:
+def evaluate_quantization(model: RqVae, dataloader: Iterable[Features], device: str = "cuda") -> dict[str, float]:
     """How the items spread over the codes.
 
     Args:
@@ -305,13 +196,13 @@ def evaluate_quantization(model: RqVae, dataloader: Iterable[Batch], device: str
     return {"usage_rate": sum(usage) / len(usage), "unique_codes": len(torch.unique(codes, dim=0)), **health}
 
 
-def _batches(model: RqVae, dataloader: Iterable[Batch], device: str) -> Iterator[Tensor]:
+def _batches(model: RqVae, dataloader: Iterable[Features], device: str) -> Iterator[Tensor]:
     """The loader's features on the device, the model there too and in eval mode as long as they last."""
     if device == "cuda" and not torch.cuda.is_available():
         device = "cpu"
     model.to(device)
     is_empty = True
-    with _eval_mode(model):
+    with evaluating(model):
         for batch in dataloader:
             yield _features(batch).to(device)
             is_empty = False
@@ -319,23 +210,8 @@ def _batches(model: RqVae, dataloader: Iterable[Batch], device: str) -> Iterator
         raise ValueError("dataloader must have at least one batch, got none; is its data set empty?")
 
 
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-def _features(batch: Batch) -> Tensor:
+def _features(batch: Features) -> Tensor:
     features = batch.get("features") if isinstance(batch, dict) else batch
     if not isinstance(features, Tensor):
         raise ValueError(f"a batch must be a tensor or a dict with a tensor 'features', got {type(features).__name__}")
     return features
-
-
-def _without_single_level(codes: Tensor) -> Tensor:
-    """(batch, 1) to (batch,), as page 002's single codebook prints them."""
-    return codes[:, 0] if codes.shape[1] == 1 else codes

@@ -1,10 +1,5 @@
-"""TIGER (Rajput et al. 2023, arXiv 2305.05065): the next item's semantic ID, generated code by code.
+"""TIGER as it is trained: by the cross-entropy of the next item's codes."""
 
-It speaks two languages. The pipeline's batches hold item_ids, `history` and `target`. The documents' batches hold
-tokens, `input_ids` and `labels`: of each item its code_length codes, token 0 is padding and stands on the right.
-"""
-
-from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,28 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrec.modules.generated_items import GeneratedItems
-from genrec.modules.generator import SemanticIdGenerator
-from genrec.modules.item_generator import ItemGenerator
-from genrec.modules.ranks import discounted_gain, ranks_in_lists
-from genrec.modules.sampling import shaped
-from genrec.modules.schedules import learning_rate_factor
+from genrec.networks.generating.tiger import TigerNetwork
+from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
+from genrec.training.schedules import learning_rate_factor
 
 
-class Tiger(pl.LightningModule):
-    """An encoder-decoder over the tokens of a code table.
+class Tiger(TigerNetwork, pl.LightningModule):
+    """`TigerNetwork` with its loss, its optimizer and its schedule.
 
     Args:
-        vocab_size: 1 + code_length * code_num; token 0 is padding, code c of level l is token 1 + l * code_num + c.
-        max_seq_length: how many tokens a history may have; who builds batches cuts them.
-        code_length: codes of a semantic ID, the collision code included.
-        n_items: the size of the catalogue, for the code table that `set_code_table` takes.
-        head_dim: of the attention; by default embedding_dim / num_heads.
-        causal: a causal encoder, which trains every position of a sequence in one pass.
         n_beams: of the search that validates.
+        schedule: constant, inverse_sqrt or cosine; see `learning_rate_factor`.
 
     Example:
-        >>> from genrec.code_table import to_tokens
+        >>> from genrec.codes.code_table import to_tokens
         >>> table = torch.tensor([[-1, -1], [0, 1], [0, 2], [3, 0]])  # three items, two codes each, four codes a level
         >>> model = Tiger(9, embedding_dim=8, num_heads=2, num_layers=1, attn_dim=8, code_length=2, n_items=3).eval()
         >>> model.set_code_table(table)
@@ -66,130 +53,15 @@ class Tiger(pl.LightningModule):
         schedule: str = "constant",
         n_beams: int = 20,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            vocab_size, embedding_dim, num_heads, num_layers, attn_dim, dropout, max_seq_length,
+            code_length=code_length, n_items=n_items, head_dim=head_dim, causal=causal, n_beams=n_beams,
+        )  # fmt: skip
         self.save_hyperparameters()
-        if (vocab_size - 1) % code_length:
-            raise ValueError(
-                f"vocab_size must be 1 + code_length * code_num, got vocab_size={vocab_size}, code_length={code_length}"
-            )
-        if max_seq_length < code_length:
-            raise ValueError(
-                f"max_seq_length must be at least one item's code_length, got {max_seq_length} and {code_length}"
-            )
-        self.vocab_size = vocab_size
-        self.code_length = code_length
-        self.max_history = max_seq_length // code_length
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.schedule = schedule
-        self.n_beams = n_beams
-        network = SemanticIdGenerator(
-            code_num=(vocab_size - 1) // code_length,
-            code_length=code_length,
-            embedding_dim=embedding_dim,
-            num_heads=num_heads,
-            head_dim=head_dim or embedding_dim // num_heads,
-            attn_dim=attn_dim,
-            num_layers=num_layers,
-            dropout=dropout,
-            causal=causal,
-        )
-        self.generator = ItemGenerator(network, n_items)
-
-    def set_code_table(self, table: Tensor) -> None:
-        """The semantic IDs to generate: (n_items + 1, code_length) int, row 0 = -1; saved with the weights."""
-        self.generator.set_code_table(table)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Logits of the token after each, given all tokens up to it.
-
-        Training needs the last item's alone, or with a causal encoder no more than one pass, and goes its own way.
-
-        Args:
-            input_ids: (batch, length) int64 tokens, whole items, padded with 0 on the right.
-            attention_mask: (batch, length), 0 where a token is to be taken for padding.
-
-        Returns:
-            (batch, length, vocab_size); -inf for tokens of another level than the next one's. Nothing precedes the
-            first item, so that its later codes are all alike, and what follows padding means nothing.
-        """
-        tokens = input_ids if attention_mask is None else input_ids.masked_fill(attention_mask == 0, 0)
-        items = self.items_of(tokens)
-        of_next_item = self._logits_of_following(items)  # (batch, n, code_length, code_num)
-        # the codes behind an item's first are those of the item that follows its predecessor
-        of_item = F.pad(of_next_item[:, :-1, 1:], (0, 0, 0, 0, 1, 0))
-        logits = torch.cat([of_item, of_next_item[:, :, :1]], dim=2)
-        by_level = logits.new_full((*logits.shape[:2], self.code_length, self.vocab_size), -torch.inf)
-        for place in range(self.code_length):
-            first = 1 + (place + 1) % self.code_length * logits.shape[-1]
-            by_level[:, :, place, first : first + logits.shape[-1]] = logits[:, :, place]
-        return by_level.flatten(1, 2)
-
-    def _logits_of_following(self, items: Tensor) -> Tensor:
-        """Of the codes of the item that follows each, (batch, n, code_length, code_num), under teacher forcing."""
-        following = F.pad(items[:, 1:], (0, 1))
-        if self.generator.network.causal:
-            return self.generator(items, following)
-        batch, n = items.shape
-        prefixes = items[:, None].expand(batch, n, n).tril()
-        logits = self.generator(prefixes.flatten(0, 1), following.reshape(-1, 1))
-        return logits.view(batch, n, *logits.shape[2:])
-
-    def items_of(self, tokens: Tensor) -> Tensor:
-        """The item_ids (batch, n) that tokens (batch, n * code_length) spell; 0 for padding.
-
-        Raises:
-            ValueError: what is spelled is no item of the code table, or padding stands before an item.
-        """
-        if tokens.shape[1] % self.code_length:
-            raise ValueError(f"an item has {self.code_length} tokens, got a length of {tokens.shape[1]}")
-        by_item = tokens.unflatten(1, (-1, self.code_length))
-        first = torch.arange(self.code_length, device=tokens.device) * self.generator.network.code_num + 1
-        items = self.generator.prefix_tree.find(by_item - first)
-        unknown = (items == 0) & (by_item != 0).any(-1)
-        if bool(unknown.any()):
-            raise ValueError(
-                f"tokens must spell items of the code table, got {by_item[unknown][0].tolist()}; make them by"
-                " genrec.code_table.to_tokens, in which 0 is padding alone"
-            )
-        if bool(((items[:, :-1] == 0) & (items[:, 1:] != 0)).any()):
-            raise ValueError("padding must stand on the right of the tokens")
-        return items
-
-    def generate(
-        self,
-        input_ids: Tensor,
-        max_length: int = 50,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        *,
-        n_beams: int | None = None,
-        random: torch.Generator | None = None,
-    ) -> GeneratedItems:
-        """Ranked items with their log-probabilities, all of them of the catalogue and none twice.
-
-        A beam search by default. With `random` the items are sampled without replacement, and stand in the order in
-        which they were drawn. Temperature, top-k and top-p shape at each step the distribution over the codes that lead
-        on to an item; both the search and the sample are then those of the shaped distribution, and so are the
-        log-probabilities.
-
-        Args:
-            input_ids: (batch, length) int64 tokens, whole items, padded with 0 on the right.
-            max_length: how many tokens there may be; an item has code_length, no more and no less.
-            temperature, top_k, top_p: as in `genrec.modules.sampling.shaped`.
-            n_beams: how many items; by default as many as validate.
-            random: a generator on the model's device; the same state gives the same items.
-
-        Returns:
-            items and log_probs (batch, n_beams); 0 and -inf where the catalogue, or what is left of it, is smaller.
-        """
-        if max_length < self.code_length:
-            raise ValueError(f"max_length must be at least the {self.code_length} tokens of an item, got {max_length}")
-        is_plain = (temperature, top_k, top_p, random) == (1, None, None, None)
-        shape = None if is_plain else partial(shaped, temperature=temperature, top_k=top_k, top_p=top_p)
-        return self.generator.generate(self.items_of(input_ids), n_beams or self.n_beams, shape=shape, random=random)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `history` (batch, length) and `target`, (batch,) or (batch, length), 0 = none; or on tokens."""

@@ -6,7 +6,7 @@ from itertools import chain
 
 from torch import nn
 
-from genrec.modules.initialization import initialize_weights
+from genrec.layers.initialization import initialize_weights
 
 
 class ModelUtils:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genrec.evaluation.measures import coverage
 from genrec.modules.jaccard import diversity
-from genrec.modules.metrics import coverage
-from genrec.modules.ranks import discounted_gain
+from genrec.retrieval.ranks import discounted_gain
 
 Lists = Sequence[Sequence[int]]
 

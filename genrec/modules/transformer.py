@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from genrec.modules.attention import MultiHeadAttention
-from genrec.modules.dropout import Dropout
+from genrec.layers.dropout import Dropout
+from genrec.networks.sequential.attention import MultiHeadAttention
 
 
 class PositionalEncoding(nn.Module):

@@ -1,1 +1,1 @@
-"""Networks as plain modules: tensors in, tensors out."""
+"""The networks, plain modules: no loss, no optimizer, no Lightning."""

@@ -11,9 +11,9 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader, Dataset, Sampler, random_split
 
-from genrec.models.checkpoint import save_model
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import TrainingConfig
+from genrec.storage.checkpoint import save_model
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
 
 Loaders: TypeAlias = tuple[DataLoader[Any], DataLoader[Any], DataLoader[Any]]
 

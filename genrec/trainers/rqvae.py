@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from genrec.data.dataset_factory import DatasetFactory
 from genrec.models.rqvae import RqVae, batch_inference, evaluate_quantization, evaluate_reconstruction
-from genrec.trainers.config import TrainingConfig
 from genrec.trainers.dataset_trainer import DatasetTrainer
 from genrec.trainers.script import shared_fields, train_and_report, training_parser
+from genrec.training.config import TrainingConfig
 
 
 @dataclass

@@ -15,9 +15,9 @@ from genrec.data.base_dataset import SequenceDataset
 from genrec.data.dataset_factory import DatasetFactory
 from genrec.models.tiger import Tiger
 from genrec.modules.recommendation_metrics import RecommendationMetrics
-from genrec.trainers.config import TrainingConfig
 from genrec.trainers.dataset_trainer import DatasetTrainer
 from genrec.trainers.script import shared_fields, train_and_report, training_parser
+from genrec.training.config import TrainingConfig
 
 SPLITS = ("train", "val", "test")
 
@@ -160,7 +160,7 @@ def collate(samples: list[dict[str, Tensor]], max_tokens: int) -> dict[str, Tens
     histories = [sample["input_ids"][-max_tokens:] for sample in samples]
     labels = [sample["labels"] for sample in samples]
     if any(bool((tokens == 0).any()) for tokens in histories + labels):
-        raise ValueError("token 0 is padding and must stand for no code; make tokens by genrec.code_table.to_tokens")
+        raise ValueError("token 0 is padding and stands for no code; make tokens by genrec.codes.code_table.to_tokens")
     input_ids = pad_sequence(histories, batch_first=True, padding_value=0)
     return {
         "input_ids": input_ids,

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from genrec.data.histories import Histories
 from genrec.errors import UserError
-from genrec.params import read_params
+from genrec.params.reading import read_params
+from genrec.sequences.histories import Histories
 from stages import extract_embeddings, fetch_data, prepare_data
 
 PROJECT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from genrec.data.fetching import fetch
 from genrec.data.manifest import Manifest
 from genrec.data.readers import read_interactions, read_items, read_users
 from genrec.errors import UserError
-from genrec.params import Columns, FetchData, Synthetic
+from genrec.params.fetch_data import Columns, FetchData, Synthetic
 
 CONFIG = FetchData(
     name="interactions",

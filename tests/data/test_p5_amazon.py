@@ -13,8 +13,8 @@ from p5_files import HISTORIES, N_ITEMS, N_USERS, metadata, write_metadata, writ
 from genrec.data.configs import DataProcessingConfig, P5AmazonConfig, TextEncodingConfig
 from genrec.data.p5_amazon import P5AmazonDataset, P5AmazonItemDataset, P5AmazonSequenceDataset
 from genrec.errors import UserError
-from genrec.models.checkpoint import save_model
 from genrec.models.rqvae import RqVae
+from genrec.storage.checkpoint import save_model
 
 
 def base(root, **settings):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.data.histories import Histories
 from genrec.evaluation.evaluator import Evaluator, write_evaluations
-from genrec.modules.generated_items import GeneratedItems
+from genrec.generation.generated_items import GeneratedItems
+from genrec.sequences.histories import Histories
 
 
 @pytest.fixture

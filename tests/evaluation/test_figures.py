@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from genrec.evaluation.figures import bootstrap_intervals, measure
-from genrec.evaluation.ranking import RankedItems
+from genrec.retrieval.ranking import RankedItems
 
 
 def ranked(lists, targets):

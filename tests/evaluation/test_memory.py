@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.data.histories import Histories
 from genrec.evaluation.memory import WithMemory, choose_share, choose_transitions
-from genrec.networks.repeats import SPEED, RepeatBias
-from genrec.networks.transitions import Transitions, mixed
+from genrec.networks.sequential.repeats import SPEED, RepeatBias
+from genrec.retrieval.transitions import Transitions, mixed
+from genrec.sequences.histories import Histories
 
 N_ITEMS = 30
 

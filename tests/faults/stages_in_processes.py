@@ -49,6 +49,18 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
+def module_of(stage: str) -> str:
+    """The module that a stage's command runs."""
+    name: str = PIPELINE[stage]["cmd"].split()[2]
+    return name
+
+
+def arguments_of(stage: str) -> list[str]:
+    """What the command hands to it: for the stages of generators their names."""
+    names: list[str] = PIPELINE[stage]["cmd"].split()[3:]
+    return names
+
+
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings with some values replaced."""
     together = dict(base)
@@ -139,7 +151,8 @@ def run_stage_process(folder: Path, stage: str, fault: Fault = Fault()) -> Answe
 def _run_and_wait(folder: Path, stage: str, fault: Fault, notes: Path) -> Answer:
     context = multiprocessing.get_context("forkserver")
     os.environ["PYTHONPATH"] = f"{PROJECT}{os.pathsep}{PROJECT / 'tests'}"
-    context.set_forkserver_preload(["faults.stages_in_processes", *(f"stages.{each}" for each in STAGES)])
+    modules = sorted({module_of(each) for each in STAGES})
+    context.set_forkserver_preload(["faults.stages_in_processes", *modules])
     process = context.Process(target=_run, args=(folder, stage, fault, notes))
     process.start()
     process.join(120)
@@ -158,21 +171,22 @@ def _run(folder: Path, stage: str, fault: Fault, notes: Path) -> None:
     os.dup2(stream, 2)
     for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_", "GENREC_"))]:
         del os.environ[name]
-    sys.argv = [stage]
-    from genrec.command import run_stage
+    names = arguments_of(stage)
+    sys.argv = [stage, *names]
+    from genrec.pipeline.command import run_stage
 
-    module = importlib.import_module(f"stages.{stage}")
+    module = importlib.import_module(module_of(stage))
     _count_moments(folder, os.open(notes / "moments", os.O_WRONLY | os.O_CREAT), fault)
     if fault.largest_file:
         if fault.kills_at_the_limit:
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault.largest_file, resource.RLIM_INFINITY))
-    run_stage(module.main, module.__doc__)
+    run_stage(module.main, module.__doc__, names)
 
 
 def _count_moments(folder: Path, counter: int, fault: Fault) -> None:
     """A letter a moment, so that the trace outlives a kill."""
-    from genrec.trainers.callbacks import EpochSeed
+    from genrec.training.callbacks import EpochSeed
 
     root, passed = f"{folder}{os.sep}", 0
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +32,20 @@ from faults.bad_inputs import (
     ROWS,
     VECTORS,
 )
-from faults.stages_in_processes import write_params
-from genrec.command import run_command, run_stage
+from faults.stages_in_processes import arguments_of, module_of, write_params
 from genrec.data.formats import read_columns
-from genrec.data.histories import Histories
 from genrec.data.manifest import Layout, Manifest, RawFile
 from genrec.data.readers import read_interactions
 from genrec.data.sources import layout_of
 from genrec.errors import UserError
-from genrec.models.checkpoint import save_model
-from genrec.models.etegrec import ETEGRec
+from genrec.models.etegrec.module import ETEGRec
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
-from genrec.params import read_params
+from genrec.params.reading import read_params
+from genrec.pipeline.command import run_command, run_stage
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import save_model
 
 GIVEN = {"fetch_data": {"name": "interactions"}, "prepare_data": {"min_user_interactions": 3}}
 SIZE = {"embedding_dim": 8, "num_heads": 2, "num_layers": 1, "attn_dim": 8}
@@ -96,12 +97,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 def refusal(capsys: pytest.CaptureFixture[str], *stages: str) -> str:
     """The one line with which the last of these stages ends; the others must end well."""
     read_params.cache_clear()
-    *before, last = (importlib.import_module(f"stages.{stage}") for stage in stages)
+    *before, last = (partial(importlib.import_module(module_of(stage)).main, *arguments_of(stage)) for stage in stages)
     for stage in before:
-        run_command(stage.main)
+        run_command(stage)
     kept = contents(Path())
     with pytest.raises(SystemExit) as end:
-        run_stage(last.main, None)
+        run_stage(last, None)
     assert contents(Path()) == kept, "an output was touched"
     line = str(end.value)
     assert capsys.readouterr().err == ""
@@ -162,7 +163,7 @@ def test_a_user_with_one_item_duplicate_rows_and_an_item_table_with_gaps_change_
         )
         read_params.cache_clear()
         for stage in ("fetch_data", "prepare_data"):
-            importlib.import_module(f"stages.{stage}").main()
+            importlib.import_module(module_of(stage)).main()
         titles = pd.read_parquet(project / "data/prepared/items.parquet")["title"]
         assert titles.notna().tolist() == [False, True, False, False, False]
         prepared.append(Histories.load(project / "data/prepared/histories.npz"))

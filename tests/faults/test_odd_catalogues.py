@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from faults.stages_in_processes import STAGES, Answer, run_stage_process, write_params
-from genrec.code_table import check_capacity
+from genrec.codes.code_table import check_capacity
 from genrec.errors import UserError
 
 ALL = ["fetch_data", "prepare_data", *STAGES[2:]]

@@ -11,8 +11,8 @@ import pytest
 from faults.stages_in_processes import PROJECT
 from genrec.data.fetching import fetch_movielens
 from genrec.errors import UserError
-from genrec.params import SECRET, flatten, read_params, read_yaml
-from genrec.run_store import Store, without_credentials
+from genrec.params.reading import SECRET, flatten, read_params, read_yaml
+from genrec.pipeline.run_store import Store, without_credentials
 
 CODE = {
     file.relative_to(PROJECT).as_posix(): ast.parse(file.read_text(encoding="utf-8"))
@@ -153,4 +153,4 @@ class TestSecrets:
 
 
 def test_a_full_copy_of_the_code_was_looked_at() -> None:
-    assert {"genrec/tracking.py", "genrec/models/checkpoint.py", "stages/train_etegrec.py"} <= CODE.keys()
+    assert {"genrec/pipeline/tracking.py", "genrec/storage/checkpoint.py", "stages/train_etegrec.py"} <= CODE.keys()

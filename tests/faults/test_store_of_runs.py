@@ -17,7 +17,7 @@ from fake_pipeline import Pipeline, start_python
 
 from faults.stages_in_processes import PIPELINE
 from faults.whole_pipeline import ONCE_MORE, SMALL, stages_in, wait_until
-from genrec.run_store import LOCK_OF_TRACK
+from genrec.pipeline.run_store import LOCK_OF_TRACK
 
 # SQLAlchemy 2.1 about MLflow's own tables.
 pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")]

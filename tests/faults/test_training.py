@@ -5,15 +5,16 @@ import re
 import pytest
 import pytorch_lightning as pl
 import torch
+from models.etegrec.test_trainer import built, train
 from torch.utils.data import DataLoader
-from trainers.test_etegrec import built, train
 
+from genrec.codes.tokenizer.code_health import refuse_collapse
+from genrec.codes.tokenizer.rqvae import RqVaeNetwork
 from genrec.errors import UserError
 from genrec.models.rqvae import RqVae
-from genrec.modules.code_health import refuse_collapse
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import TrainingConfig
-from genrec.trainers.curves import CurveLogger
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*but have no `val_dataloader`.*")
 BATCHES = 3
@@ -143,13 +144,13 @@ def test_one_item_or_two_rows_of_codes_are_no_collapse():
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_tokenizer_epoch_after_which_too_many_items_collide_is_told_with_its_epoch(tmp_path, monkeypatch, epoch):
     model = built()
-    coded = RqVae.semantic_codes
+    coded = RqVaeNetwork.semantic_codes
 
     def collapsed(tokenizer, features):
         codes = coded(tokenizer, features)
         return codes if model.trainer.current_epoch < epoch - 1 else torch.zeros_like(codes)
 
-    monkeypatch.setattr(RqVae, "semantic_codes", collapsed)
+    monkeypatch.setattr(RqVaeNetwork, "semantic_codes", collapsed)
     with pytest.raises(UserError) as refused:
         train(tmp_path, model, resume=True)
     message = str(refused.value)

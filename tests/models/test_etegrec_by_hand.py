@@ -17,7 +17,7 @@ from math import exp, log, sqrt
 import pytest
 import torch
 
-from genrec.models.etegrec import ETEGRec
+from genrec.models.etegrec.module import ETEGRec
 from genrec.models.rqvae import RqVae
 
 BETA = 0.25

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from genrec.data.batches import row_loader
+from genrec.codes.tokenizer.quantizers import QUANTIZERS
 from genrec.errors import UserError
 from genrec.models.rqvae import (
     Decoder,
@@ -20,10 +20,10 @@ from genrec.models.rqvae import (
     evaluate_quantization,
     evaluate_reconstruction,
 )
-from genrec.modules.quantizers import QUANTIZERS
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import TrainingConfig
-from genrec.trainers.curves import CurveLogger
+from genrec.sequences.batches import row_loader
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*but have no `val_dataloader`.*")
 
@@ -63,7 +63,7 @@ def test_a_catalogue_in_parts_gets_what_it_gets_in_one_piece(features, monkeypat
         return model.semantic_codes(features.double()), model.reconstruction_error(features.double())
 
     codes, error = results()
-    monkeypatch.setattr("genrec.models.rqvae.ROWS", 7)
+    monkeypatch.setattr("genrec.codes.tokenizer.rqvae.ROWS", 7)
     codes_in_parts, error_in_parts = results()
     assert torch.equal(codes_in_parts, codes)
     assert error_in_parts == pytest.approx(error)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from genrec.code_table import build_code_table
+from genrec.codes.code_table import build_code_table
+from genrec.generation.generator import BeamDecoder
 from genrec.models.tiger import Tiger
-from genrec.modules.generator import BeamDecoder
 
 CODES, LENGTH, ITEMS = 5, 3, 12
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from genrec.modules.initialization import initialize_weights
+from genrec.layers.initialization import initialize_weights
 from genrec.modules.parameters import ModelUtils
 
 

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec.modules.metrics import user_metrics
-from genrec.modules.ranks import ranks_in_lists
+from genrec.evaluation.measures import user_metrics
 from genrec.modules.recommendation_metrics import RecommendationMetrics
+from genrec.retrieval.ranks import ranks_in_lists
 
 AT_K = ("recall_at_k", "precision_at_k", "ndcg_at_k", "hit_rate_at_k")
 

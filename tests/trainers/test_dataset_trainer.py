@@ -6,9 +6,9 @@ import torch
 from torch.utils.data import Dataset
 
 from genrec.trainers import dataset_trainer
-from genrec.trainers.config import TrainingConfig
-from genrec.trainers.curves import CurveLogger
 from genrec.trainers.dataset_trainer import DatasetTrainer, EpochSampler, split_sizes, workers_that_pay
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger
 
 
 class Numbers(Dataset):

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.data.histories import Histories
+from genrec.generators.etegrec import TrainEtegrec
 from genrec.models.rqvae import RqVae
-from genrec.params import TrainEtegrec, apply_preset, read_section, read_yaml
+from genrec.params.preset import apply_preset
+from genrec.params.reading import read_section, read_yaml
+from genrec.sequences.histories import Histories
+from genrec.training.stage import TrainingStage
 from stages import train_etegrec
 
 N_ITEMS, CYCLE, JOINT_EPOCHS, FINAL_EPOCHS = 12, 3, 6, 2
@@ -58,10 +61,11 @@ def staged(tmp_path, monkeypatch):
             "read_section": lambda kind: config if kind is TrainEtegrec else read(kind),
             "load_embeddings": lambda *_: embeddings.numpy(),
             "load_model": lambda *_, **__: tokenizer,
-            "scratch": lambda *_: nullcontext(tmp_path),
+            "load_arguments": lambda *_: TOKENIZER,
             "live_curves": lambda _: None,
             "ETEGRecTrainer": NoTrainer,
         }
+        monkeypatch.setattr(TrainingStage, "scratch", lambda *_, **__: nullcontext(tmp_path))
         monkeypatch.setattr(Histories, "load", staticmethod(lambda _: histories))
         for name, stub in stubs.items():
             monkeypatch.setattr(train_etegrec, name, stub)

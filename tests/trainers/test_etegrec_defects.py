@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from models.etegrec.test_trainer import HISTORIES, TOKENIZER, Watched, built, train
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
-from genrec.data.batches import training_loader, window_loader
-from genrec.data.histories import Histories
 from genrec.errors import UserError
-from genrec.models.checkpoint import load_model, save_model
 from genrec.models.rqvae import RqVae
-from genrec.modules.schedules import learning_rate_factor
-from genrec.params import check_params, read_yaml
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import TrainingConfig
-from genrec.trainers.curves import CurveLogger
-from stages import evaluate_etegrec
-from trainers.test_etegrec import HISTORIES, TOKENIZER, Watched, built, train
+from genrec.params.reading import check_params, read_yaml
+from genrec.sequences.batches import training_loader, window_loader
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_model, save_model
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger
+from genrec.training.schedules import learning_rate_factor
+from stages import evaluate
 
 pytestmark = pytest.mark.slow
 
@@ -174,8 +174,8 @@ def test_the_longest_history_is_honoured_where_it_is_learned_from_and_where_it_i
 
     model.generator.generate = watched
     monkeypatch.setattr(Histories, "load", staticmethod(lambda _: HISTORIES))
-    monkeypatch.setattr(evaluate_etegrec, "load_model", lambda *_, **__: model)
-    monkeypatch.setattr(evaluate_etegrec, "write_evaluations", lambda *_: None)
-    evaluate_etegrec.main()
+    monkeypatch.setattr(evaluate, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(evaluate, "write_evaluations", lambda *_: None)
+    evaluate.main("etegrec")
     # both splits are ranked, and of test once more without the constraint
     assert seen == [(longest, True), (longest, True), (longest, False)]

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.data.batches import row_loader, segment_loader, window_loader
-from genrec.data.histories import Histories
-from genrec.models.etegrec import ETEGRec
+from genrec.models.etegrec.module import ETEGRec
+from genrec.models.etegrec.trainer import ETEGRecTrainer, ETEGRecTrainingConfig
 from genrec.models.rqvae import RqVae
-from genrec.trainers.base import BaseTrainer
-from genrec.trainers.config import TrainingConfig
-from genrec.trainers.curves import CurveLogger
-from genrec.trainers.etegrec import ETEGRecTrainer, ETEGRecTrainingConfig
+from genrec.sequences.batches import row_loader, segment_loader, window_loader
+from genrec.sequences.histories import Histories
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger
 
 pytestmark = [
     pytest.mark.slow,

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from genrec.codes.tokenizer.quantizers import QUANTIZERS
 from genrec.models.rqvae import RqVae, evaluate_quantization, evaluate_reconstruction
-from genrec.modules.quantizers import QUANTIZERS
-from genrec.trainers.base import BaseTrainer
 from genrec.trainers.rqvae import RQVAETrainer, RQVAETrainingConfig
+from genrec.training.base import BaseTrainer
 
 pytestmark = pytest.mark.slow
 

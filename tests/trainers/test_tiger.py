@@ -8,10 +8,10 @@ import torch
 from p5_files import write_p5
 
 from genrec.data.p5_amazon import P5AmazonSequenceDataset
-from genrec.models.checkpoint import load_model, save_model
 from genrec.models.rqvae import RqVae
 from genrec.models.tiger import Tiger
 from genrec.modules.recommendation_metrics import RecommendationMetrics
+from genrec.storage.checkpoint import load_model, save_model
 from genrec.trainers.tiger import TIGERTrainer, TIGERTrainingConfig, collate, main
 
 N_USERS, N_ITEMS, LENGTH = 40, 12, 7
@@ -69,7 +69,7 @@ class TestCollate:
     @pytest.mark.parametrize("wrong", [sample(3, 0, 2), sample(3, labels=(0,))])
     def test_a_token_0_is_refused(self, wrong):
         # page 000's mask `input_ids != 0` hides a real code 0
-        with pytest.raises(ValueError, match="token 0 is padding and must stand for no code"):
+        with pytest.raises(ValueError, match="token 0 is padding and stands for no code"):
             collate([sample(1), wrong], max_tokens=10)
 
 

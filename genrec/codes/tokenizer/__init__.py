@@ -1,0 +1,1 @@
+"""From an item embedding to one code a level, and back."""

@@ -1,0 +1,1 @@
+"""Codes become items: the generating network, the prefix tree, the beam search."""

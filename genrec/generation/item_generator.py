@@ -1,0 +1,126 @@
+"""A `SemanticIdGenerator` with a code table: histories of item_ids in, ranked item_ids out."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genrec.codes.code_table import to_tokens
+from genrec.generation.beam_search import Shape, beam_search
+from genrec.generation.generated_items import GeneratedItems
+from genrec.generation.generator import BeamDecoder, SemanticIdGenerator
+from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree
+
+BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
+
+
+class ItemGenerator(nn.Module):
+    """The network and the code table that it speaks; the table travels in the state dict."""
+
+    def __init__(self, network: SemanticIdGenerator, n_items: int) -> None:
+        super().__init__()
+        self.network = network
+        self.code_table: Tensor
+        self.register_buffer("code_table", torch.full((n_items + 1, network.code_length), -1, dtype=torch.int32))
+        self._derived: tuple[Tensor, Tensor, PrefixTree] | None = None
+
+    def set_code_table(self, table: Tensor) -> None:
+        """Take another table, (n_items + 1, code_length) int; the prefix tree follows."""
+        if table.shape != self.code_table.shape or int(table.max()) >= self.network.code_num:
+            raise ValueError(
+                f"code table must have shape {tuple(self.code_table.shape)} and codes below {self.network.code_num}, "
+                f"got {tuple(table.shape)} and {int(table.max())}"
+            )
+        self.code_table = table.to(self.code_table)
+
+    @property
+    def tokens(self) -> Tensor:
+        """(n_items + 1, code_length) int64: the tokens of each item."""
+        return self._derive()[1]
+
+    @property
+    def prefix_tree(self) -> PrefixTree:
+        return self._derive()[2]
+
+    def forward(self, history: Tensor, target: Tensor) -> Tensor:
+        """Logits of the targets' codes under teacher forcing.
+
+        Args:
+            history: (batch, length) int64 item_ids, padded with 0 on the right.
+            target: (batch, n) int64 item_ids: the one item that follows (n = 1), or for a causal network the item
+                that follows each item (n = length).
+
+        Returns:
+            (batch, n, code_length, code_num).
+        """
+        return self.network(self.tokens[history], self.tokens[target])
+
+    def code_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy, the mean over targets (0 is none) and levels."""
+        known = target != 0
+        codes = self.code_table[target[known]].long()
+        return F.cross_entropy(logits[known].flatten(0, 1), codes.flatten())
+
+    @torch.no_grad()
+    def generate(
+        self,
+        history: Tensor,
+        n_beams: int,
+        constrained: bool = True,
+        shape: Shape | None = None,
+        random: torch.Generator | None = None,
+    ) -> GeneratedItems:
+        """The items that a beam search finds; without the constraint some beams are no item.
+
+        Args:
+            history: (batch, length) int64 item_ids, padded with 0 on the right.
+            shape, random: as in `beam_search`, to search in another distribution and to sample from it.
+        """
+        n_users = max(BEAM_ROWS // n_beams, 1) if history.device.type == "cpu" else len(history)
+        found = [
+            self._generate(_without_padding(part), n_beams, constrained, shape, random)
+            for part in history.split(n_users)
+        ]
+        return GeneratedItems(torch.cat([part.items for part in found]), torch.cat([part.log_probs for part in found]))
+
+    def _generate(
+        self, history: Tensor, n_beams: int, constrained: bool, shape: Shape | None, random: torch.Generator | None
+    ) -> GeneratedItems:
+        tree = self.prefix_tree
+        decoder = BeamDecoder(self.network, self.tokens[history])
+        if constrained:
+            beams = beam_search(decoder, tree, n_beams, shape, random)
+            items = tree.items[beams.nodes].masked_fill(beams.log_probs == -torch.inf, 0)
+        else:
+            beams = beam_search(decoder, FullTree(self.network.code_num, tree.depth), n_beams, shape, random)
+            items = tree.find(beams.codes)
+        return GeneratedItems(items, beams.log_probs)
+
+    @torch.no_grad()
+    def score_items(self, history: Tensor) -> Tensor:
+        """log P(item | history) of the whole catalogue, which audits what a search finds.
+
+        Each prefix of the catalogue is evaluated once: it is a search whose beam is as wide as the catalogue.
+
+        Args:
+            history: (batch, length) int64 item_ids, padded with 0 on the right.
+
+        Returns:
+            (batch, n_items + 1), column = item_id; that of padding is -inf.
+        """
+        n_items = len(self.code_table) - 1
+        found = self.generate(history, n_beams=n_items)
+        scores = found.log_probs.new_full((len(history), n_items + 1), -torch.inf)
+        return scores.scatter(1, found.items, found.log_probs)
+
+    def _derive(self) -> tuple[Tensor, Tensor, PrefixTree]:
+        """Tokens and tree of the table in use, computed again only when the table was replaced."""
+        if self._derived is None or not torch.equal(self._derived[0], self.code_table):
+            table = self.code_table.clone()
+            self._derived = table, to_tokens(table, self.network.code_num), build_prefix_tree(table)
+        return self._derived
+
+
+def _without_padding(history: Tensor) -> Tensor:
+    """Without the columns on the right in which nobody has an item; one stays."""
+    longest = int((history != 0).any(0).sum())
+    return history[:, : max(longest, 1)]

@@ -1,0 +1,35 @@
+"""Two towers in the pipeline: their entry and their settings."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from genrec.generators.entry import GeneratorEntry
+from genrec.params.types import Dropout, Integer, NotNegative, Positive, Rate, Sizes, Weight, section
+
+
+@section
+class TrainTwoTower:
+    network: Literal["dssm", "youtube_dnn"]
+    embedding_dim: Positive
+    hidden_dims: Sizes
+    temperature: Rate
+    dropout: Dropout
+    max_history: Positive
+    windows_per_epoch: NotNegative
+    batch_size: Annotated[Integer, Field(ge=2)]
+    learning_rate: Rate
+    weight_decay: Weight
+    max_epochs: Positive
+    patience: Positive
+
+
+ENTRY = GeneratorEntry(
+    name="two_tower",
+    title="two towers",
+    place=2,
+    network="genrec.networks.generating.history_towers.HistoryTowers",
+    ranks="scores",
+    code_table=Path("data/code_table.npy"),
+)

@@ -1,0 +1,106 @@
+"""ETEGRec's schedule: the joint stage until validation stops improving, then the final stage from its best state."""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+from torch.utils.data import DataLoader
+
+from genrec.models.etegrec.module import ETEGRec
+from genrec.storage.checkpoint import read_own_checkpoint, write_checkpoint
+from genrec.training.base import BaseTrainer
+from genrec.training.config import RankingConfig, TrainingConfig
+from genrec.training.curves import CurveLogger
+
+
+@dataclass
+class ETEGRecTrainingConfig(RankingConfig):
+    """The joint stage as in `RankingConfig`; it validates once a cycle. The final stage validates every epoch.
+
+    Attributes:
+        final_max_epochs: 0 leaves the final stage out.
+        final_starts_anew: the final stage trains a new recommender, not the joint stage's (the ablation "without
+            end-to-end learning" of the paper's table 4).
+    """
+
+    final_starts_anew: bool = False
+    final_max_epochs: int = 100
+    final_early_stopping_patience: int = 10
+
+
+class ETEGRecTrainer(BaseTrainer):
+    """Both stages, each with checkpoints of its own, so that neither overwrites the other's."""
+
+    model: ETEGRec
+    config: ETEGRecTrainingConfig
+
+    def __init__(self, model: ETEGRec, config: ETEGRecTrainingConfig, logger: Logger | None = None) -> None:
+        super().__init__(model, config, logger)
+
+    def train(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None = None) -> None:
+        """Train both stages; an interrupted run goes on in the stage and epoch where it was."""
+        if not self.config.resume:
+            # another run's, which a later resumption must not take for this one's
+            for old in (self._joint_file, self._directory / "final" / "last.ckpt"):
+                old.unlink(missing_ok=True)
+        self.train_joint_stage(train_dataloader, val_dataloader)
+        if self.config.final_max_epochs > 0:
+            self.train_final_stage(train_dataloader, val_dataloader)
+
+    def train_joint_stage(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None) -> None:
+        """Tokenizer and recommender in turns; ends with the best validation's weights and code table."""
+        if self.config.resume and self._load_joint_stage():
+            if not (self._directory / "final" / "last.ckpt").exists():
+                sys.stderr.write(f"resuming {self.config.experiment_name} after the joint stage\n")
+            return
+        config = replace(
+            self.config, checkpoint_dir=str(self._directory / "joint"), val_check_interval=float(self.model.cycle)
+        )
+        self._train_stage(config, train_dataloader, val_dataloader)
+        self._save_joint_stage()
+
+    def train_final_stage(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None) -> None:
+        """The recommender alone, by its own optimizer, on the code table of the best joint state."""
+        self.model.is_final = True
+        if self.config.final_starts_anew:
+            self.model.forget_recommender(self.config.random_seed)
+        if isinstance(self.logger, CurveLogger):
+            self.logger.first_epoch = max(self.logger.rows, default=-1) + 1
+        config = replace(
+            self.config,
+            checkpoint_dir=str(self._directory / "final"),
+            max_epochs=self.config.final_max_epochs,
+            early_stopping_patience=self.config.final_early_stopping_patience,
+        )
+        self._train_stage(config, train_dataloader, val_dataloader)
+
+    def _train_stage(
+        self, config: TrainingConfig, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None
+    ) -> None:
+        stage = BaseTrainer(self.model, config, self.logger)
+        stage.train(train_dataloader, val_dataloader)
+        self.trainer = stage.trainer
+
+    @property
+    def _directory(self) -> Path:
+        return Path(self.config.checkpoint_dir)
+
+    @property
+    def _joint_file(self) -> Path:
+        return self._directory / "joint.pt"
+
+    def _save_joint_stage(self) -> None:
+        rows = self.logger.rows if isinstance(self.logger, CurveLogger) else {}
+        write_checkpoint({"state_dict": self.model.state_dict(), "curves": rows}, self._joint_file)
+
+    def _load_joint_stage(self) -> bool:
+        """Whether the joint stage has ended; if so, its result."""
+        content = read_own_checkpoint(self._joint_file)
+        if content is None:
+            return False
+        self.model.load_state_dict(content["state_dict"], strict=True)
+        if isinstance(self.logger, CurveLogger):
+            self.logger.rows = content["curves"]
+        return True

@@ -1,0 +1,1 @@
+"""The networks that propose candidates: TIGER, ETEGRec, two towers."""

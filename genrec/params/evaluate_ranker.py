@@ -1,0 +1,8 @@
+"""How rankers order."""
+
+from genrec.params.types import Weight, section
+
+
+@section
+class EvaluateRanker:
+    rating_weight: Weight

@@ -1,0 +1,10 @@
+"""What cannot change a result."""
+
+from genrec.params.types import Switch, section
+
+
+@section
+class Runtime:
+    """What can not change a result: no stage depends on it."""
+
+    progress_bar: Switch

@@ -1,0 +1,1 @@
+"""What reorders candidates: its rows, its networks, its trainers, and the counting baselines that it sees."""

@@ -1,0 +1,57 @@
+"""Loaders of rows of features by name, each batch one indexing of whole arrays."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from genrec.sequences.batches import BatchSampler
+
+
+class FeatureRows(Dataset[Any]):
+    """Rows of features, with labels or without.
+
+    Attributes:
+        features: name to (n_rows, ...).
+        labels: (n_rows, ...).
+    """
+
+    def __init__(self, features: Mapping[str, Tensor], labels: Tensor | None = None) -> None:
+        n_rows = {name: len(value) for name, value in features.items()}
+        if labels is not None:
+            n_rows["labels"] = len(labels)
+        if len(set(n_rows.values())) != 1:
+            raise ValueError(f"features and labels must have equally many rows, got {n_rows}")
+        self.features = features
+        self.labels = labels
+        self.n_rows = next(iter(n_rows.values()))
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, rows: NDArray[np.int64] | int) -> Any:
+        """(features, labels) of the rows, or the features alone where there are no labels."""
+        chosen = torch.as_tensor(rows)
+        features = {name: value[chosen] for name, value in self.features.items()}
+        return features if self.labels is None else (features, self.labels[chosen])
+
+
+def feature_loader(
+    features: Mapping[str, Tensor], labels: Tensor | None, batch_size: int, seed: int | None = None
+) -> DataLoader[Any]:
+    """Batches of rows.
+
+    Args:
+        seed: shuffles, anew each epoch; without one the rows keep their order.
+    """
+    rows = FeatureRows(features, labels)
+    if seed is None:
+        numbers = np.arange(len(rows))
+        sampler: Any = [numbers[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    else:
+        sampler = BatchSampler(len(rows), batch_size, seed)
+    return DataLoader(rows, sampler=sampler, batch_size=None)

@@ -1,0 +1,133 @@
+"""Candidates as rows that a ranker learns from or scores: the item, the history, and signals of both.
+
+A ranker learns from the validation targets, which no generator has seen: what a generator has memorised it finds
+likely, so on training targets its log-probability would tell the label.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genrec.ranking.baselines import ItemKnn
+from genrec.retrieval.candidates import Candidates
+from genrec.sequences.histories import Examples, Histories, Split
+
+SIGNALS = (
+    "log_prob",
+    "log_prob_below_best",
+    "log_rank",
+    "log_popularity",
+    "sasrec_log_prob",
+    "log_cooccurrence",
+    "is_in_history",
+)
+USERS_AT_ONCE = 512
+
+Score = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class RankingRows:
+    """A row for each candidate, user by user, as they stand in the lists.
+
+    Attributes:
+        features: item_id (n_rows,), history (n_rows, max_history), signals (n_rows, n_signals).
+        clicks: (n_rows,) float32, 1 where the candidate is the user's held-out item.
+        ratings: (n_rows,) float32, how the user rated it, NaN where that is not known.
+        users: (n_rows,) int64, rows of the candidates' table.
+        places: (n_rows,) int64, columns of the candidates' table.
+    """
+
+    features: dict[str, Tensor]
+    clicks: Tensor
+    ratings: Tensor
+    users: Tensor
+    places: Tensor
+
+    def of_users(self, users: Tensor) -> "RankingRows":
+        """The rows of some users, bool (n_users,)."""
+        chosen = users[self.users]
+        return RankingRows(
+            {name: value[chosen] for name, value in self.features.items()},
+            self.clicks[chosen], self.ratings[chosen], self.users[chosen], self.places[chosen],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RowBuilder:
+    """Describes candidates by what is known before the held-out item.
+
+    Attributes:
+        counts: (n_items + 1,) training interactions of each item.
+        score_sequence: histories (batch, length) to a sequence model's scores (batch, n_items + 1).
+        score_cooccurrence: the same, to co-occurrence counts.
+    """
+
+    histories: Histories
+    counts: NDArray[np.int64]
+    score_sequence: Score
+    score_cooccurrence: Score
+    max_history: int
+
+    @classmethod
+    def fit(
+        cls, histories: Histories, score_sequence: Score, max_history: int, knn_history: int, knn_window: int
+    ) -> "RowBuilder":
+        """Count popularity and co-occurrence in the training part; for the latter's arguments see `ItemKnn.fit`."""
+        train = histories.train_part()
+        knn = ItemKnn.fit(train.items, train.offsets, histories.n_items, history=knn_history, window=knn_window)
+        counts = np.bincount(train.items, minlength=histories.n_items + 1)
+        return cls(histories, counts, score_sequence, knn.scores, max_history)
+
+    def rows(self, candidates: Candidates, split: Split, ratings: NDArray[np.float32] | None = None) -> RankingRows:
+        """A row for each candidate.
+
+        Args:
+            ratings: one for each of `histories.items`; None where the source has none.
+        """
+        examples = self.histories.examples(split)
+        users, places = candidates.items.nonzero(as_tuple=True)
+        items = candidates.items[users, places]
+        short = self.histories.padded(examples.cut(self.max_history), self.max_history)
+        history = torch.from_numpy(short).long()
+        signals = torch.cat([self._own_signals(candidates), self._other_signals(candidates, examples, history)], dim=-1)
+        clicks = items == torch.from_numpy(self.histories.targets(examples)).long()[users]
+        given = torch.full((len(examples),), torch.nan)
+        if ratings is not None:
+            given = torch.from_numpy(ratings[examples.ends])
+        return RankingRows(
+            {"item_id": items, "history": history[users], "signals": signals[users, places]},
+            clicks.float(), torch.where(clicks, given[users], torch.nan), users, places,
+        )  # fmt: skip
+
+    def _own_signals(self, candidates: Candidates) -> Tensor:
+        """(n_users, n, 4): what the generator says, and popularity."""
+        log_probs = candidates.log_probs
+        ranks = torch.arange(1, log_probs.shape[1] + 1).float().log().expand_as(log_probs)
+        popularity = torch.from_numpy(self.counts).float().log1p()[candidates.items]
+        return torch.stack([log_probs, log_probs - log_probs[:, :1], ranks, popularity], dim=-1)
+
+    def _other_signals(self, candidates: Candidates, examples: Examples, history: Tensor) -> Tensor:
+        """(n_users, n, 3): what other models say, and whether the item is in the whole history."""
+        parts = []
+        for start in range(0, len(examples), USERS_AT_ONCE):
+            users = np.arange(start, min(start + USERS_AT_ONCE, len(examples)))
+            items, short = candidates.items[users], history[users]
+            seen = torch.from_numpy(self.histories.padded(examples.take(users))).long()
+            sequence = self.score_sequence(short).log_softmax(1).gather(1, items)
+            cooccurrence = self.score_cooccurrence(short).gather(1, items).log1p()
+            is_seen = (items[:, :, None] == seen[:, None]).any(2).float()
+            parts.append(torch.stack([sequence, cooccurrence, is_seen], dim=-1))
+        return torch.cat(parts)
+
+
+def draw_users(n_users: int, share: float, seed: int) -> Tensor:
+    """bool (n_users,): a random share of the users, at least one, never all."""
+    n_drawn = min(max(round(share * n_users), 1), n_users - 1)
+    drawn = torch.zeros(n_users, dtype=torch.bool)
+    drawn[np.random.default_rng(seed).permutation(n_users)[:n_drawn]] = True
+    return drawn

@@ -1,0 +1,1 @@
+"""All evaluations as pages that people read."""

@@ -1,0 +1,1 @@
+"""A model and a user become ranked items; nothing here is measured."""

@@ -1,0 +1,62 @@
+"""What a model proposes to each user, and the same items in another order."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrec.retrieval.candidates import Candidates
+from genrec.retrieval.ranking import ScoresItems, SearchesItems
+from genrec.retrieval.ranks import top_items
+from genrec.sequences.histories import Histories, Split
+
+# histories (batch, length) int64, padded with 0 on the right, to items and log-probabilities, (batch, n) each
+Search = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def retrieve(search: Search, histories: Histories, split: Split, max_history: int, batch_size: int) -> Candidates:
+    """What a search finds for each user.
+
+    Args:
+        max_history: how many of a user's last items it is given.
+    """
+    examples = histories.examples(split)
+    found = []
+    for start in range(0, len(examples), batch_size):
+        batch = examples.take(np.arange(start, min(start + batch_size, len(examples)))).cut(max_history)
+        found.append(search(torch.from_numpy(histories.padded(batch)).long()))
+    items = torch.cat([each for each, _ in found])
+    log_probs = torch.cat([each for _, each in found]).float()
+    return Candidates(items, log_probs.masked_fill(items == 0, -torch.inf))
+
+
+def search_by_generation(generator: SearchesItems, n: int) -> Search:
+    """The items of a constrained search with n beams."""
+    return lambda history: generator.generate(history, n)
+
+
+def search_by_scores(score: ScoresItems, n: int) -> Search:
+    """The n best items of a model that scores all; log-probabilities are those of a softmax over the catalogue."""
+
+    def search(history: Tensor) -> tuple[Tensor, Tensor]:
+        scores = score(history)
+        items = top_items(scores, n)
+        return items, scores.log_softmax(1).gather(1, items)
+
+    return search
+
+
+def reorder(candidates: Candidates, users: Tensor, places: Tensor, scores: Tensor) -> Tensor:
+    """The candidates in a ranker's order: the same items, best first; of equal scores the generator's order.
+
+    Args:
+        users, places: (n_rows,) where in the candidates' table a row stands.
+        scores: (n_rows,).
+
+    Returns:
+        (n_users, n) int64, 0 where a list is short.
+    """
+    table = torch.full(candidates.items.shape, -torch.inf)
+    table[users, places] = scores.float()
+    return candidates.items.gather(1, table.argsort(dim=1, descending=True, stable=True))

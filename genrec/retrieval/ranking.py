@@ -1,0 +1,142 @@
+"""A model and a split become ranked items, with the history kept and with the history excluded.
+
+Full ranking: every item of the catalogue competes, none is sampled. Of equal scores the lower item_id ranks first.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from genrec.retrieval.ranks import top_items
+from genrec.sequences.histories import Examples, Histories, Split
+
+if TYPE_CHECKING:
+    from genrec.generation.generated_items import GeneratedItems
+
+PROTOCOLS = ("kept", "excluded")
+
+ScoresItems = Callable[[Tensor], Tensor]
+Generate = Callable[[Tensor], "GeneratedItems"]
+
+
+class SearchesItems(Protocol):
+    """What generates items: the `generator` of a network that ranks by beams."""
+
+    def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> "GeneratedItems": ...
+
+
+@dataclass(frozen=True)
+class RankedItems:
+    """The best items of each user, and what they are compared with.
+
+    Attributes:
+        lists: for each protocol, (n_users, k) int64 item_ids, best first, 0 where a list is short: `kept` lets items
+            of the history be recommended again, `excluded` does not.
+        targets: (n_users,) int64, the held-out items.
+    """
+
+    lists: dict[str, Tensor]
+    targets: Tensor
+
+
+def rank_by_scores(
+    score: ScoresItems,
+    histories: Histories,
+    split: Split,
+    max_history: int,
+    k: int,
+    batch_size: int,
+    progress_bar: bool,
+) -> RankedItems:
+    """Rank the whole catalogue by a model's scores.
+
+    Args:
+        score: histories (batch, length) int64, padded with 0 on the right, to (batch, n_items + 1).
+        max_history: how many of a user's last items the model is given.
+    """
+    examples = histories.examples(split)
+    lists: dict[str, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
+    for batch in _batches(examples, batch_size, progress_bar):
+        scores = score(_padded(histories, batch.cut(max_history)))
+        lists["kept"].append(top_items(scores, k))
+        seen = _padded(histories, batch)
+        lists["excluded"].append(top_items(scores.scatter(1, seen, -torch.inf), k))
+    return _collect(lists, histories, examples, batch_size)
+
+
+def rank_by_generation(
+    generate: Generate,
+    histories: Histories,
+    split: Split,
+    max_history: int,
+    k: int,
+    batch_size: int,
+    progress_bar: bool,
+) -> RankedItems:
+    """Rank what a beam search generates; items that no beam reaches have no rank.
+
+    Args:
+        generate: histories (batch, length) int64 to items (batch, n_beams), best first; of these the first k that the
+            protocol allows are kept, so n_beams should exceed k.
+    """
+    examples = histories.examples(split)
+    lists: dict[str, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
+    for batch in _batches(examples, batch_size, progress_bar):
+        items = generate(_padded(histories, batch.cut(max_history))).items
+        lists["kept"].append(first_items(items, items != 0, k))
+        is_new = ~(items[:, :, None] == _padded(histories, batch)[:, None, :]).any(2)
+        lists["excluded"].append(first_items(items, is_new & (items != 0), k))
+    return _collect(lists, histories, examples, batch_size)
+
+
+def first_items(items: Tensor, is_allowed: Tensor, k: int) -> Tensor:
+    """The first k allowed items of each row, in their order, filled up with 0.
+
+    Example:
+        >>> first_items(torch.tensor([[4, 2, 9]]), torch.tensor([[True, False, True]]), k=3).tolist()
+        [[4, 9, 0]]
+    """
+    order = (~is_allowed).int().argsort(dim=1, stable=True)[:, :k]
+    kept = items.gather(1, order).masked_fill(~is_allowed.gather(1, order), 0)
+    return torch.nn.functional.pad(kept, (0, k - kept.shape[1]))
+
+
+def share_of_invalid_beams(
+    generate: Generate, histories: Histories, split: Split, max_history: int, batch_size: int, progress_bar: bool
+) -> float:
+    """How many beams of an unconstrained search are no item at all."""
+    invalid, total = 0, 0
+    for batch in _batches(histories.examples(split), batch_size, progress_bar):
+        items = generate(_padded(histories, batch.cut(max_history))).items
+        invalid += int((items == 0).sum())
+        total += items.numel()
+    return invalid / total
+
+
+def _by_length(examples: Examples) -> NDArray[np.int64]:
+    """Long histories first: what needs most memory fails at once, and little is padded."""
+    return np.argsort(-examples.lengths, kind="stable")
+
+
+def _batches(examples: Examples, batch_size: int, progress_bar: bool) -> Iterator[Examples]:
+    order = _by_length(examples)
+    starts = range(0, len(order), batch_size)
+    for start in tqdm(starts, desc="users", unit="batch", disable=None if progress_bar else True, leave=False):
+        yield examples.take(order[start : start + batch_size])
+
+
+def _padded(histories: Histories, examples: Examples) -> Tensor:
+    return torch.from_numpy(histories.padded(examples)).long()
+
+
+def _collect(lists: dict[str, list[Tensor]], histories: Histories, examples: Examples, batch_size: int) -> RankedItems:
+    """Bring the users back into the order of their ids."""
+    back = torch.from_numpy(np.argsort(_by_length(examples), kind="stable"))
+    targets = torch.from_numpy(histories.targets(examples)).long()
+    return RankedItems({name: torch.cat(parts)[back] for name, parts in lists.items()}, targets)

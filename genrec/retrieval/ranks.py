@@ -1,0 +1,96 @@
+"""From scores or lists to the rank of the one relevant item, with ties in a stated order: the lower item_id first."""
+
+import torch
+from torch import Tensor
+
+
+def ranks_from_scores(scores: Tensor, targets: Tensor) -> Tensor:
+    """The rank of each user's target among all items.
+
+    Args:
+        scores: (n_users, n_items + 1) float, column = item_id; column 0 (padding) never counts.
+        targets: (n_users,) int, item_ids.
+
+    Returns:
+        (n_users,) int64, 1 = first.
+
+    Example:
+        >>> ranks_from_scores(torch.tensor([[9.0, 0.5, 0.7, 0.5]]), torch.tensor([3])).tolist()
+        [3]
+    """
+    target_scores = scores.gather(1, targets.long()[:, None])
+    above = ~(scores <= target_scores)  # also where a score is NaN: a broken model must not look perfect
+    tied_before = (scores == target_scores) & (torch.arange(scores.shape[1], device=scores.device) < targets[:, None])
+    return 1 + (above | tied_before)[:, 1:].sum(1)
+
+
+def ranks_in_lists(lists: Tensor, targets: Tensor) -> Tensor:
+    """The rank of each user's target in a list of items, one more than the list's length where it is absent.
+
+    Args:
+        lists: (n_users, k) int, best first; 0 fills up short lists.
+        targets: (n_users,) int, item_ids.
+
+    Example:
+        >>> ranks_in_lists(torch.tensor([[4, 2, 0], [4, 2, 0]]), torch.tensor([2, 7])).tolist()
+        [2, 4]
+    """
+    hits = lists == targets[:, None]
+    return torch.where(hits.any(1), hits.int().argmax(1) + 1, lists.shape[1] + 1)
+
+
+def discounted_gain(ranks: Tensor, k: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """NDCG@k of users who have one relevant item each: 1 / log2(1 + rank) within the first k, else 0.
+
+    Where a user has several, the sum of theirs is the DCG.
+
+    Example:
+        >>> discounted_gain(torch.tensor([1, 3, 11]), k=10).tolist()
+        [1.0, 0.5, 0.0]
+    """
+    return torch.where(ranks <= k, 1 / torch.log2(1 + ranks.to(dtype)), 0.0)
+
+
+def ranking_figures(scores: Tensor, history: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """What a validation step logs of a full ranking: means over its users.
+
+    Args:
+        scores: (n_users, n_items + 1) float, column = item_id.
+        history: (n_users, length) item_ids, 0 = padding.
+        target: (n_users,) item_ids.
+
+    Returns:
+        `ndcg_at_10` and `recall_at_10` with the history kept, and the same as `..._excluded`.
+    """
+    figures = {}
+    for suffix, each in (("", scores), ("_excluded", scores.scatter(1, history, -torch.inf))):
+        ranks = ranks_from_scores(each, target)
+        figures[f"ndcg_at_10{suffix}"] = discounted_gain(ranks, 10).mean()
+        figures[f"recall_at_10{suffix}"] = (ranks <= 10).float().mean()
+    return figures
+
+
+def top_items(scores: Tensor, k: int) -> Tensor:
+    """The k best items of each user, best first; the lower item_id wins a tie, also at the list's end.
+
+    Args:
+        scores: (n_users, n_items + 1) float; items of score -inf and column 0 are never listed.
+
+    Returns:
+        (n_users, k) int64; 0 where a user has fewer than k items left.
+
+    Example:
+        >>> top_items(torch.tensor([[9.0, 0.5, 0.7, 0.5]]), k=2).tolist()
+        [[2, 1]]
+    """
+    scores = scores.clone()
+    scores[:, 0] = -torch.inf
+    width = min(k, scores.shape[1])
+    last = scores.topk(width, dim=1).values[:, -1:]
+    above, tied = scores > last, scores == last
+    # topk itself promises no order of ties: of the items at its edge keep those with the lowest ids
+    room = width - above.sum(1, keepdim=True)
+    kept = (above | (tied & (tied.cumsum(1) <= room))).nonzero()[:, 1].view(len(scores), width)
+    kept_scores, order = scores.gather(1, kept).sort(dim=1, descending=True, stable=True)
+    items = kept.gather(1, order).masked_fill(kept_scores == -torch.inf, 0)
+    return torch.nn.functional.pad(items, (0, k - width))

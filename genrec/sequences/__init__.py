@@ -1,0 +1,1 @@
+"""Users' histories, and the batches that models learn from."""

@@ -1,0 +1,200 @@
+"""Loaders that assemble a batch by whole-array indexing; an epoch's order is a function of (seed, epoch) alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from genrec.errors import UserError
+from genrec.sequences.histories import Examples, Histories, Split
+
+GROUPED_BATCHES = 64  # batches are cut from stretches of this many that are sorted by length
+
+
+class Windows(Dataset[dict[str, Tensor]]):
+    """A history and the item that follows it."""
+
+    def __init__(self, histories: Histories, examples: Examples) -> None:
+        self.histories = histories
+        self.examples = examples
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """`history` (batch, longest) int64, padded with 0 on the right, and `target` (batch,) int64."""
+        examples = self.examples.take(rows)
+        return {
+            "history": torch.from_numpy(self.histories.padded(examples)).long(),
+            "target": torch.from_numpy(self.histories.targets(examples)).long(),
+        }
+
+
+@dataclass(frozen=True)
+class DrawnExamples(Examples):
+    """Windows of the histories as one epoch has them.
+
+    Attributes:
+        histories: in which equal times may stand in another order than in the next epoch.
+    """
+
+    histories: Histories
+
+
+class Segments(Dataset[dict[str, Tensor]]):
+    """A stretch of a history and the next item at each of its positions, for models that learn all of them at once."""
+
+    def __getitem__(self, segments: DrawnExamples) -> dict[str, Tensor]:
+        """`history` and `target`, both (batch, longest) int64, padded with 0 on the right."""
+        following = Examples(segments.starts + 1, segments.ends + 1)
+        return {
+            "history": torch.from_numpy(segments.histories.padded(segments)).long(),
+            "target": torch.from_numpy(segments.histories.padded(following)).long(),
+        }
+
+
+class Rows(Dataset[dict[str, Tensor]]):
+    """Rows of a table of item embeddings."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        return {"features": self.features[torch.from_numpy(rows)]}
+
+
+class BatchSampler(Sampler[Any]):
+    """The rows of each batch of an epoch, shuffled, with rows of like length together so that little is padded.
+
+    Args:
+        lengths: (n_rows,), or None where all rows are equally long.
+        n_drawn: how many rows an epoch draws, without replacement; 0 draws all.
+    """
+
+    def __init__(
+        self, n_rows: int, batch_size: int, seed: int, lengths: NDArray[np.int64] | None = None, n_drawn: int = 0
+    ) -> None:
+        self.lengths = np.zeros(n_rows, np.int64) if lengths is None else lengths
+        self.n_drawn = min(n_drawn, n_rows) or n_rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.n_drawn // self.batch_size)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        # a generator draws at its first batch: Lightning makes a resumed run's iterator before it sets the epoch
+        random = np.random.default_rng([self.seed, self.epoch])
+        drawn = random.permutation(len(self.lengths))[: self.n_drawn]
+        yield from grouped_batches(drawn, self.lengths[drawn], len(self), random)
+
+
+class SegmentSampler(Sampler[Any]):
+    """Histories cut into stretches of at most `max_history` targets; where the first cut falls changes each epoch.
+
+    Every target of a long history is thus learned once an epoch, behind ever other beginnings.
+
+    Args:
+        shuffles_ties: put interactions of one time into a new order each epoch.
+    """
+
+    def __init__(
+        self, histories: Histories, max_history: int, batch_size: int, seed: int, shuffles_ties: bool = False
+    ) -> None:
+        self.histories = histories
+        self.shuffles_ties = shuffles_ties
+        self.max_history = max_history
+        self.seed = seed
+        self.epoch = 0
+        # the trainer asks once, and the number of stretches varies with the cuts: by the fewest there can be
+        fewest = -(-np.maximum(histories.lengths - 1, 0) // max_history)
+        self.n_batches = -(-int(fewest.sum()) // batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[DrawnExamples]:
+        random = self._random()
+        segments = self._segments(random)
+        order = random.permutation(len(segments))
+        batches = grouped_batches(order, segments.lengths[order], self.n_batches, random)
+        histories = self.histories.with_ties_shuffled(random) if self.shuffles_ties else self.histories
+        for rows in batches:
+            yield DrawnExamples(segments.starts[rows], segments.ends[rows], histories)
+
+    def _random(self) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.epoch])
+
+    def _segments(self, random: np.random.Generator) -> Examples:
+        """Windows without their targets: a user with m items has m - 1 inputs, i_0 .. i_{m-2}."""
+        n_inputs = np.maximum(self.histories.lengths - 1, 0)
+        starts = self.histories.offsets[:-1]
+        # a history that fits is never cut; a longer one loses 0 .. max_history - 1 places of its first stretch
+        shift = np.where(n_inputs > self.max_history, random.integers(0, self.max_history, len(n_inputs)), 0)
+        n_segments = -(-(n_inputs + shift) // self.max_history)
+        users = np.repeat(np.arange(len(n_inputs)), n_segments)
+        turn = np.arange(n_segments.sum()) - np.repeat(np.cumsum(n_segments) - n_segments, n_segments)
+        first = turn * self.max_history - shift[users]
+        return Examples(
+            starts[users] + np.maximum(first, 0), starts[users] + np.minimum(first + self.max_history, n_inputs[users])
+        )
+
+
+def grouped_batches(
+    rows: NDArray[np.int64], lengths: NDArray[np.int64], n_batches: int, random: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Cut shuffled rows into batches of like length and nearly equal size, and shuffle the batches."""
+    stretch = np.arange(len(rows)) * n_batches // (len(rows) * GROUPED_BATCHES)
+    rows = rows[np.lexsort((lengths, stretch))]
+    batches = np.array_split(rows, n_batches)
+    return [batches[i] for i in random.permutation(n_batches)]
+
+
+def window_loader(
+    histories: Histories, split: Split, max_history: int, batch_size: int, seed: int, n_drawn: int = 0
+) -> DataLoader[dict[str, Tensor]]:
+    """A loader of one split's windows, in batches of like length."""
+    examples = histories.examples(split).cut(max_history)
+    _refuse_nothing(len(examples), histories)
+    sampler = BatchSampler(len(examples), batch_size, seed, examples.lengths, n_drawn)
+    return DataLoader(Windows(histories, examples), sampler=sampler, batch_size=None)
+
+
+def segment_loader(
+    histories: Histories, max_history: int, batch_size: int, seed: int, shuffles_ties: bool = False
+) -> DataLoader[dict[str, Tensor]]:
+    """A loader of all training positions; histories are cut to what may be learned from."""
+    sampler = SegmentSampler(histories.train_part(), max_history, batch_size, seed, shuffles_ties)
+    _refuse_nothing(len(sampler), histories)
+    return DataLoader(Segments(), sampler=sampler, batch_size=None)
+
+
+def _refuse_nothing(n_examples: int, histories: Histories) -> None:
+    if n_examples == 0:
+        raise UserError(
+            f"the histories hold nothing to train on: none of the {histories.n_users} users has 4 interactions, of "
+            "which two are held out; give more interactions, or lower prepare_data.min_item_interactions"
+        )
+
+
+def training_loader(
+    histories: Histories, encoder: str, max_history: int, batch_size: int, seed: int, windows_per_epoch: int
+) -> DataLoader[dict[str, Tensor]]:
+    """What a generator learns from: windows for a bidirectional encoder, whole stretches for a causal one."""
+    if encoder == "bidirectional":
+        return window_loader(histories, "train", max_history, batch_size, seed, windows_per_epoch)
+    return segment_loader(histories, max_history, batch_size, seed)
+
+
+def row_loader(features: Tensor, batch_size: int, seed: int) -> DataLoader[dict[str, Tensor]]:
+    """A loader of the rows of a table, shuffled."""
+    return DataLoader(Rows(features), sampler=BatchSampler(len(features), batch_size, seed), batch_size=None)

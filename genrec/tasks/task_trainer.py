@@ -1,0 +1,356 @@
+"""What CTRTrainer, MatchTrainer and MTLTrainer share: any network, a loss, page 001's arguments."""
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.loggers import Logger
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
+from torch.utils.data import DataLoader
+
+from genrec.tasks.features import Batch
+from genrec.tasks.regularization import Regularization
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.failures import FiniteTraining
+from genrec.training.modes import evaluating
+
+log = logging.getLogger(__name__)
+
+# these change the rate after each batch, all others after each epoch
+BATCH_SCHEDULERS = (OneCycleLR, CyclicLR)
+DEFAULT_OPTIMIZER = {"lr": 1e-3, "weight_decay": 1e-5}
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """Page 001's optimizer and scheduler: two torch classes and their arguments."""
+
+    optimizer_fn: Any
+    optimizer_params: Options
+    scheduler_fn: Any
+    scheduler_params: Options
+    n_epoch: int
+    monitor: str
+    monitor_mode: str
+
+    def optimizer(self, network: nn.Module, weighting: nn.Module | None) -> Any:
+        """The network's weights, and those of a loss weighting, which never decay."""
+        groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
+        own = [] if weighting is None else list(weighting.parameters())
+        if own:
+            groups.append({"params": own, "weight_decay": 0.0})
+        return self.optimizer_fn(groups, **self.optimizer_params)
+
+    def scheduler(self, optimizer: Any, steps_per_epoch: int, validates: bool) -> dict[str, Any]:
+        """What Lightning needs to step a scheduler of any class."""
+        params = dict(self.scheduler_params)
+        monitor, mode = (self.monitor, self.monitor_mode) if validates else ("train/loss", "min")
+        if self.scheduler_fn is ReduceLROnPlateau:
+            params.setdefault("mode", mode)
+        if self.scheduler_fn is OneCycleLR and not {"total_steps", "epochs"} & set(params):
+            params["total_steps"] = self.n_epoch * steps_per_epoch
+        interval = "step" if self.scheduler_fn in BATCH_SCHEDULERS else "epoch"
+        return {"scheduler": self.scheduler_fn(optimizer, **params), "interval": interval, "monitor": monitor}
+
+
+class TaskModule(pl.LightningModule):
+    """A network with its loss; a checkpoint of it holds all that a resumed run needs.
+
+    Attributes:
+        optimizers_in_use: kept from one call of `train_one_epoch` to the next.
+    """
+
+    def __init__(self, network: nn.Module, optimization: Optimization, regularization: Regularization) -> None:
+        super().__init__()
+        self.network = network
+        self.optimization = optimization
+        self.regularization = regularization
+        self.weighting: nn.Module | None = None
+        self.optimizers_in_use: Any = None
+        self.losses_seen: list[tuple[Tensor, int]] = []
+        self.mean_loss = math.nan
+
+    def forward(self, x: Batch) -> Any:
+        return self.network(x)
+
+    def loss(self, x: Batch, labels: Tensor | None) -> Tensor | None:
+        """The loss of a batch, (); None where it has nothing to learn from."""
+        raise NotImplementedError
+
+    def scores(self) -> dict[str, float]:
+        """The figures of the batches that `collect` took since the last call, under the names that are logged."""
+        raise NotImplementedError
+
+    def collect(self, x: Batch, labels: Tensor | None) -> None:
+        """Take a batch that is evaluated."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        x, labels = split_batch(batch)
+        loss = self.loss(x, labels)
+        if loss is None:
+            return None
+        self.losses_seen.append((loss.detach(), batch_size(x)))
+        return loss if self.regularization.is_off else loss + self.regularization.penalty(self.network)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.collect(*split_batch(batch))
+
+    def on_train_epoch_start(self) -> None:
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        self.log("learning_rate", float(optimizer.param_groups[0]["lr"]))
+
+    def on_train_epoch_end(self) -> None:
+        self.mean_loss = weighted_mean(self.losses_seen)
+        self.losses_seen = []
+        self.log("train/loss", self.mean_loss)
+
+    def on_validation_epoch_end(self) -> None:
+        for name, value in self.scores().items():
+            self.log(f"val/{name}", value)
+
+    def configure_optimizers(self) -> Any:
+        if self.optimizers_in_use is None:
+            optimizer = self.optimization.optimizer(self.network, self.weighting)
+            self.optimizers_in_use = {"optimizer": optimizer}
+            if self.optimization.scheduler_fn is not None:
+                steps = int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1)
+                validates = bool(self.trainer.num_val_batches) or self.trainer.enable_validation
+                self.optimizers_in_use["lr_scheduler"] = self.optimization.scheduler(optimizer, steps, validates)
+        return self.optimizers_in_use
+
+
+class FiniteSteps(FiniteTraining):
+    """Losses and gradients must be finite; a score need not be: the AUC of one class is undefined."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pass
+
+
+class LoaderSeed(Callback):
+    """An epoch's order of rows follows from (seed, epoch): a shuffling loader draws it when its iterator is made."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.is_resuming = False
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.is_resuming = True
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
+        if self.is_resuming:
+            # a resumed run's iterator is there already: its making draws this number in every other epoch
+            torch.empty((), dtype=torch.int64).random_()
+            self.is_resuming = False
+
+
+class TaskTrainer(BaseTrainer):
+    """Trains a network as page 001 says; afterwards network and `model_path` have the weights of the best epoch.
+
+    Args:
+        network: any module from a batch of features, by name, to what the task predicts.
+        config: what `training_config` made of page 001's arguments.
+    """
+
+    model: TaskModule
+
+    def __init__(self, model: TaskModule, config: TrainingConfig, device: str, model_path: str, logger: Any) -> None:
+        super().__init__(model, config, logger)
+        self.device = torch.device(device)
+        self.model_path = Path(model_path)
+        self.is_between_epochs = False
+
+    def train_one_epoch(self, data_loader: DataLoader[Any], log_interval: int = 10) -> Any:
+        """Go on for one epoch, with the optimizer and the scheduler of the epoch before.
+
+        Args:
+            log_interval: kept for code that names it; metrics are logged by epoch.
+
+        Returns:
+            The mean loss.
+        """
+        if self.is_between_epochs and self.trainer is not None:
+            self.trainer.fit_loop.max_epochs = self.trainer.current_epoch + 1
+        else:
+            self._forget_optimizers()
+            self.setup_trainer()
+            assert self.trainer is not None
+            self.trainer.fit_loop.max_epochs = 1
+            self.is_between_epochs = True
+        self.model.train()
+        with self._quiet():
+            self.trainer.fit(self.model, data_loader, weights_only=True)
+        return self.model.mean_loss
+
+    def evaluate(self, model: nn.Module, data_loader: Iterable[Any]) -> Any:
+        """The task's figures of a model, wrapped or bare, on labelled batches."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, data_loader: Iterable[Any]) -> list[Any]:
+        """What a model, wrapped or bare, says of each row, in the loader's order; labels are not needed."""
+        network = self._network_of(model)
+        with evaluating(network):
+            return torch.cat([self._output(network, x) for x, _ in self._batches(data_loader)]).tolist()
+
+    def _output(self, network: nn.Module, x: Batch) -> Tensor:
+        output: Tensor = network(x)
+        return output.cpu()
+
+    def _run(self, train: DataLoader[Any], val: DataLoader[Any] | None, file: str) -> None:
+        """A run of its own: new optimizers and patience, the weights as they are; write the best ones."""
+        self.is_between_epochs = False
+        self._forget_optimizers()
+        self.train(train, val)
+        self.model_path.mkdir(parents=True, exist_ok=True)
+        torch.save(self.model.network.state_dict(), self.model_path / file)
+
+    def _figures(self, model: nn.Module, data_loader: Iterable[Any]) -> dict[str, float]:
+        """What validation would measure of another network."""
+        own, self.model.network = self.model.network, self._network_of(model)
+        try:
+            with evaluating(self.model.network), torch.no_grad():
+                for x, labels in self._batches(data_loader):
+                    self.model.collect(x, labels)
+                return self.model.scores()
+        finally:
+            self.model.network = own
+
+    def _network_of(self, model: nn.Module) -> nn.Module:
+        network = model.network if isinstance(model, TaskModule) else model
+        return network.to(self.device)
+
+    def _batches(self, data_loader: Iterable[Any]) -> Iterator[tuple[Batch, Tensor | None]]:
+        for batch in data_loader:
+            x, labels = split_batch(batch)
+            yield (
+                {name: value.to(self.device) for name, value in x.items()},
+                None if labels is None else labels.to(self.device),
+            )
+
+    def _forget_optimizers(self) -> None:
+        self.model.optimizers_in_use = None
+        self.model.losses_seen = []
+
+    def _restore_best(self) -> None:
+        """Unlike the base's: where no epoch could be measured the last weights stay, with a warning."""
+        measured = self.trainer and self.trainer.checkpoint_callback
+        score = getattr(measured, "best_model_score", None)
+        if score is not None and not math.isfinite(score):
+            log.warning(
+                "%s was never finite, so no epoch is the best: the last weights stay (a validation set of one class?)",
+                self.config.monitor,
+            )
+            return
+        super()._restore_best()
+
+    def _selection(self) -> list[Callback]:
+        callbacks = super()._selection()
+        for callback in callbacks:
+            if isinstance(callback, EarlyStopping):
+                callback.check_finite = False  # an epoch that can not be measured is one without gain
+        return callbacks
+
+    def _callbacks(self) -> list[Callback]:
+        others = [each for each in super()._callbacks() if not isinstance(each, FiniteTraining)]
+        return [LoaderSeed(self.config.random_seed), FiniteSteps(), *others]
+
+
+def training_config(
+    *,
+    name: str,
+    n_epoch: int,
+    earlystop_patience: int,
+    device: str,
+    gpus: list[int] | None,
+    model_path: str,
+    monitor: str,
+    monitor_mode: str,
+    seed: int,
+    gradient_clip_val: float,
+    precision: str,
+    resume: bool,
+    progress_bar: bool,
+) -> TrainingConfig:
+    """Page 001's arguments as BaseTrainer's config; checkpoints and logs lie beside the saved model."""
+    if precision.startswith("16"):
+        raise ValueError(f"precision must be 32-true or bf16-mixed: a scaled loss has other gradients, got {precision}")
+    return TrainingConfig(
+        max_epochs=n_epoch,
+        gpus=gpus or device_ids(device),
+        precision=precision,
+        gradient_clip_val=gradient_clip_val,
+        checkpoint_dir=str(Path(model_path) / "checkpoints"),
+        log_dir=str(Path(model_path) / "logs"),
+        experiment_name=name,
+        save_top_k=1,
+        early_stopping_patience=earlystop_patience,
+        random_seed=seed,
+        progress_bar=progress_bar,
+        monitor=monitor,
+        monitor_mode=monitor_mode,
+        resume=resume,
+    )
+
+
+def device_ids(device: str) -> list[int]:
+    """The GPUs that a device's name stands for.
+
+    Example:
+        >>> device_ids("cpu"), device_ids("cuda:1"), device_ids("cuda")
+        ([], [1], [0])
+    """
+    found = torch.device(device)
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda:<number>', got {device!r}")
+    return [] if found.type == "cpu" else [found.index or 0]
+
+
+def split_batch(batch: Any) -> tuple[Batch, Tensor | None]:
+    """Features and labels of a batch, which is (features, labels), (features,) or features alone.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
+    if not 1 <= len(parts) <= 2 or not isinstance(parts[0], Mapping):
+        raise ValueError(f"a batch must be (features by name, labels) or features by name, got {type(batch).__name__}")
+    return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def batch_size(x: Batch) -> int:
+    return len(next(iter(x.values())))
+
+
+def weighted_mean(values: list[tuple[Tensor, int]]) -> float:
+    """The mean over all rows of batches' means; NaN without any.
+
+    Example:
+        >>> weighted_mean([(torch.tensor(1.0), 3), (torch.tensor(5.0), 1)])
+        2.0
+    """
+    if not values:
+        return math.nan
+    means = torch.stack([mean for mean, _ in values]).double()
+    sizes = torch.tensor([size for _, size in values], device=means.device)
+    return float((means * sizes).sum() / sizes.sum())
+
+
+def as_logger(model_logger: Any) -> Logger | None:
+    """Page 001 has no logger and Torch-RecHub takes one of its own; here it is one of Lightning's."""
+    if model_logger is None or isinstance(model_logger, Logger):
+        return model_logger
+    raise ValueError(f"model_logger must be one of Lightning's loggers, got {type(model_logger).__name__}")

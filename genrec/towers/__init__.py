@@ -1,0 +1,1 @@
+"""Two towers: their trainer, negatives within a batch."""

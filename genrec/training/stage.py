@@ -1,0 +1,84 @@
+"""What every training stage does around its training: threads, seed, precision, scratch, curves, figures."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from genrec.storage.checkpoint import Saveable, save_model
+from genrec.storage.output import write_metrics
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger, Listener, write_curves
+from genrec.training.precision import precision_figure, resolve_precision
+from genrec.training.scratch import scratch
+
+if TYPE_CHECKING:
+    from genrec.params.runtime import Runtime
+    from genrec.params.trainer import Trainer
+
+Config = TypeVar("Config", bound=TrainingConfig)
+
+
+class TrainingStage:
+    """A stage that trains; making it sets the threads and seeds torch.
+
+    Args:
+        name: of the stage, such as `train_tiger`.
+        listener: is told of each epoch's figures while it trains.
+        prefix: stands before the names of its figures, where a stage trains several models.
+
+    Attributes:
+        precision: what `trainer.precision` means on this machine.
+        logger: collects the curves.
+    """
+
+    def __init__(
+        self, name: str, trainer: "Trainer", runtime: "Runtime", seed: int, listener: Listener, prefix: str = ""
+    ) -> None:
+        torch.set_num_threads(trainer.num_threads)
+        torch.manual_seed(seed)
+        self.name = name
+        self.trainer = trainer
+        self.progress_bar = runtime.progress_bar
+        self.seed = seed
+        self.precision = resolve_precision(trainer.precision, trainer.gpus)
+        self.logger = CurveLogger(listener, prefix=prefix)
+
+    @contextmanager
+    def scratch(self, settings: Sequence[Any], inputs: Sequence[Path], part: str = "") -> Iterator[Path]:
+        """The folder of its checkpoints, named by all that shapes the result; see `genrec.training.scratch`.
+
+        Args:
+            settings: the sections that the stage reads beside `trainer`.
+            inputs: the files that it reads.
+            part: which of several trainings of the stage.
+        """
+        with scratch(self.name, [*settings, self.trainer, self.precision, self.seed, part], inputs) as folder:
+            yield folder
+
+    def config(self, kind: type[Config], folder: Path, **own: Any) -> Config:
+        """A trainer's config: what all stages have in common, and this one's own."""
+        return kind(
+            experiment_name=self.name,
+            gpus=self.trainer.gpus,
+            precision=self.precision,
+            random_seed=self.seed,
+            progress_bar=self.progress_bar,
+            checkpoint_dir=str(folder),
+            resume=True,
+            **own,
+        )
+
+    def write(self, model: Saveable, file: Path, curves: Path, metrics: Path, figures: Mapping[str, Any]) -> None:
+        """Write the trained model, its curves, and its figures with the precision that `auto` came to."""
+        save_model(model, file)
+        self.write_figures(self.logger.rows, curves, metrics, figures)
+
+    def write_figures(
+        self, rows: Mapping[int, Mapping[str, float]], curves: Path, metrics: Path, figures: Mapping[str, Any]
+    ) -> None:
+        """Write curves, and figures with the precision that `auto` came to."""
+        write_curves(rows, curves)
+        write_metrics({**figures, **precision_figure(self.trainer.precision, self.precision)}, metrics)

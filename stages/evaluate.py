@@ -1,0 +1,36 @@
+"""Evaluate a model of the list of generators by full ranking, with the history kept and excluded."""
+
+from pathlib import Path
+
+import torch
+
+from genrec.evaluation.evaluator import Evaluator, write_evaluations
+from genrec.generators.entry import generator_named, generators
+from genrec.params.evaluate import Evaluate
+from genrec.params.reading import read_section, read_seed
+from genrec.params.runtime import Runtime
+from genrec.params.trainer import Trainer
+from genrec.pipeline.command import run_stage
+from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import load_model
+
+HISTORIES = Path("data/prepared/histories.npz")
+
+
+@torch.inference_mode()
+def main(name: str) -> None:
+    generator, config = generator_named(name), read_section(Evaluate)
+    trainer = read_section(Trainer)
+    torch.set_num_threads(trainer.num_threads)
+    evaluator = Evaluator.of(Histories.load(HISTORIES), config, read_seed(), read_section(Runtime).progress_bar)
+    model = load_model(generator.network_class(), generator.checkpoint, n_items=evaluator.histories.n_items)
+    evaluation = (
+        evaluator.of_generator(model.generator, model.max_history, config.n_beams)
+        if generator.ranks == "beams"
+        else evaluator.of_scores(model.scores, model.max_history)
+    )
+    write_evaluations({name: evaluation}, generator.metrics, generator.intervals)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, names=[generator.name for generator in generators()])

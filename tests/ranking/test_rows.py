@@ -1,0 +1,73 @@
+"""Candidates as rows: which are clicks, what is known of them, and that nothing held out is."""
+
+import numpy as np
+import torch
+
+from genrec.ranking.rows import SIGNALS, RowBuilder, draw_users
+from genrec.retrieval.candidates import Candidates
+from genrec.sequences.histories import Histories
+
+# two users of items 1..6; validation targets are 4 and 5, test targets 5 and 6
+HISTORIES = Histories(np.array([1, 2, 3, 4, 5, 2, 1, 5, 6], np.int32), np.array([0, 5, 9]), n_items=6)
+CANDIDATES = Candidates(torch.tensor([[4, 1], [6, 0]]), torch.tensor([[-1.0, -3.0], [-0.5, -torch.inf]]))
+RATINGS = np.arange(9, dtype=np.float32)
+
+
+def builder(**options):
+    def score(history):
+        return history.float().sum(1, keepdim=True) * torch.ones(1, 7)
+
+    settings = {
+        "histories": HISTORIES, "counts": np.array([0, 2, 2, 1, 0, 0, 0]), "score_sequence": score,
+        "score_cooccurrence": score, "max_history": 3,
+    }  # fmt: skip
+    return RowBuilder(**(settings | options))
+
+
+def test_a_row_for_each_candidate_and_the_held_out_item_is_the_click():
+    rows = builder().rows(CANDIDATES, "validation", RATINGS)
+    assert rows.features["item_id"].tolist() == [4, 1, 6]
+    assert rows.features["history"].tolist() == [[1, 2, 3], [1, 2, 3], [2, 1, 0]]
+    assert rows.users.tolist() == [0, 0, 1]
+    assert rows.clicks.tolist() == [1, 0, 0]
+    assert rows.ratings[0] == 3  # the fourth interaction's
+    assert rows.ratings[1:].isnan().all()
+
+
+def test_signals_stand_in_their_order():
+    rows = builder().rows(CANDIDATES, "validation")
+    signals = dict(zip(SIGNALS, rows.features["signals"].T, strict=True))
+    assert signals["log_prob"].tolist() == [-1, -3, -0.5]
+    assert signals["log_prob_below_best"].tolist() == [0, -2, 0]
+    assert torch.allclose(signals["log_rank"], torch.tensor([1.0, 2.0, 1.0]).log())
+    assert torch.allclose(signals["log_popularity"], torch.tensor([0.0, 2.0, 0.0]).log1p())
+    assert torch.allclose(signals["sasrec_log_prob"], torch.tensor([1 / 7] * 3).log())
+    assert torch.allclose(signals["log_cooccurrence"], torch.tensor([6.0, 6.0, 3.0]).log1p())
+    assert signals["is_in_history"].tolist() == [0, 1, 0]
+
+
+def test_what_is_held_out_changes_no_feature():
+    changed = HISTORIES.items.copy()
+    changed[[3, 4, 7, 8]] = 6  # both users' last two
+    other = Histories(changed, HISTORIES.offsets, n_items=6)
+    score = torch.nn.Embedding(7, 7)
+    fitted = [
+        RowBuilder.fit(each, lambda history: score(history).sum(1).detach(), 3, 2, 2).rows(CANDIDATES, "validation")
+        for each in (HISTORIES, other)
+    ]
+    for name in ("item_id", "history", "signals"):
+        assert torch.equal(fitted[0].features[name], fitted[1].features[name])
+
+
+def test_users_are_split_whole():
+    holdout = torch.tensor([False, True])
+    rows = builder().rows(CANDIDATES, "validation")
+    assert rows.of_users(~holdout).users.tolist() == [0, 0]
+    assert rows.of_users(holdout).users.tolist() == [1]
+
+
+def test_a_share_of_the_users_is_drawn_by_the_seed():
+    assert draw_users(100, 0.2, seed=0).sum() == 20
+    assert torch.equal(draw_users(100, 0.2, seed=0), draw_users(100, 0.2, seed=0))
+    assert not torch.equal(draw_users(100, 0.2, seed=0), draw_users(100, 0.2, seed=1))
+    assert draw_users(2, 0.01, seed=0).sum() == draw_users(2, 0.99, seed=0).sum() == 1

@@ -1,0 +1,110 @@
+"""Leave-one-out windows, cut and padded, and what is saved."""
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+
+from genrec.sequences.histories import SPLITS, Histories
+
+
+@pytest.fixture
+def histories():
+    """Users of 5, 3 and 4 interactions."""
+    return Histories(np.array([1, 2, 3, 4, 5, 6, 7, 8, 5, 4, 3, 2], np.int32), np.array([0, 5, 8, 12]), n_items=8)
+
+
+def windows(histories, split):
+    examples = histories.examples(split)
+    return [
+        (histories.items[start:end].tolist(), int(target))
+        for start, end, target in zip(examples.starts, examples.ends, histories.targets(examples), strict=True)
+    ]
+
+
+def test_the_last_interaction_is_tested(histories):
+    assert windows(histories, "test") == [([1, 2, 3, 4], 5), ([6, 7], 8), ([5, 4, 3], 2)]
+
+
+def test_the_last_but_one_validates(histories):
+    assert windows(histories, "validation") == [([1, 2, 3], 4), ([6], 7), ([5, 4], 3)]
+
+
+def test_every_earlier_interaction_with_a_history_trains(histories):
+    assert windows(histories, "train") == [([1], 2), ([1, 2], 3), ([5], 4)]
+
+
+def test_each_target_is_in_one_split_only(histories):
+    ends = np.concatenate([histories.examples(split).ends for split in SPLITS])
+    assert len(set(ends.tolist())) == len(ends) == len(histories.items) - histories.n_users
+
+
+def test_the_train_part_lacks_both_held_out_interactions(histories):
+    part = histories.train_part()
+    assert part.items.tolist() == [1, 2, 3, 6, 5, 4]
+    assert part.offsets.tolist() == [0, 3, 4, 6]
+    assert part.n_items == 8
+
+
+def test_a_cut_keeps_the_last_items(histories):
+    assert histories.padded(histories.examples("test").cut(2)).tolist() == [[3, 4], [6, 7], [4, 3]]
+
+
+def test_windows_are_padded_on_the_right(histories):
+    assert histories.padded(histories.examples("test"), width=5).tolist() == [
+        [1, 2, 3, 4, 0],
+        [6, 7, 0, 0, 0],
+        [5, 4, 3, 0, 0],
+    ]
+
+
+def test_no_windows_make_an_empty_rectangle(histories):
+    none = histories.examples("test").take(np.array([], int))
+    assert histories.padded(none).shape == (0, 1)
+
+
+def test_what_is_saved_is_loaded(histories, tmp_path):
+    histories.save(tmp_path / "histories.npz")
+    loaded = Histories.load(tmp_path / "histories.npz")
+    assert loaded.items.tolist() == histories.items.tolist()
+    assert loaded.offsets.tolist() == histories.offsets.tolist()
+    assert (loaded.items.dtype, loaded.offsets.dtype, loaded.n_items) == (np.int32, np.int64, 8)
+    assert loaded.tied.tolist() == [False] * 12
+
+
+def tied_histories():
+    """Two users of four items: three of one time, then the second user's first two, which follow directly."""
+    tied = np.array([False, False, True, True, False, True, False, False])
+    return Histories(np.arange(1, 9, dtype=np.int32), np.array([0, 4, 8]), n_items=8, tied=tied)
+
+
+def test_ties_are_saved_with_their_items(tmp_path):
+    tied_histories().save(tmp_path / "histories.npz")
+    assert Histories.load(tmp_path / "histories.npz").tied.tolist() == tied_histories().tied.tolist()
+
+
+def test_shuffled_ties_have_every_order_and_nothing_else_moves():
+    orders = {tuple(tied_histories().with_ties_shuffled(np.random.default_rng(seed)).items) for seed in range(200)}
+    assert {order[1:4] for order in orders} == {*itertools.permutations((2, 3, 4))}
+    assert {order[4:6] for order in orders} == {(5, 6), (6, 5)}
+    assert {(order[0], *order[6:]) for order in orders} == {(1, 7, 8)}
+    assert len(orders) == 12  # a missing one of the twelve would have a chance of 12 * (11 / 12) ** 200, 3e-7
+
+
+def test_what_is_held_out_never_enters_the_part_that_is_shuffled():
+    """The first user's last two items are held out, though they share the time of the one before."""
+    part = tied_histories().train_part()
+    shuffled = {tuple(part.with_ties_shuffled(np.random.default_rng(seed)).items) for seed in range(20)}
+    assert shuffled == {(1, 2, 5, 6), (1, 2, 6, 5)}
+
+
+def test_without_known_times_nothing_is_shuffled(histories):
+    assert histories.with_ties_shuffled(np.random.default_rng(0)) is histories
+
+
+def test_the_same_histories_make_the_same_bytes_with_every_python(histories, tmp_path):
+    # written by numpy, 33 bytes of the zip archive were others before Python 3.11.4, and DVC saw other histories
+    histories.save(tmp_path / "histories.npz")
+    content = (tmp_path / "histories.npz").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == "56662df47f52741e44ee5fbb127c9cd1bd9853bc681583873c68207cecdf216d"
