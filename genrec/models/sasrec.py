@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from genrec.choices import SasrecLoss, check_choice
 from genrec.models.softmax import full_softmax_loss, sampled_softmax_loss
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.retrieval.ranks import discounted_gain, ranks_from_scores
@@ -33,8 +34,7 @@ class SASRec(SASRecNetwork, pl.LightningModule):
     ) -> None:
         super().__init__(n_items, embedding_dim, num_layers, num_heads, dropout, max_history)
         self.save_hyperparameters()
-        if loss not in ("full_softmax", "sampled_softmax"):
-            raise ValueError(f"loss must be full_softmax or sampled_softmax, got {loss!r}")
+        check_choice("loss", loss, SasrecLoss)
         self.loss = loss
         self.num_negatives = num_negatives
         self.learning_rate = learning_rate
