@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from genrec.choices import SasrecLoss, check_choice
 from genrec.models.softmax import ItemSoftmax
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.retrieval.ranks import ranking_figures
@@ -44,8 +45,7 @@ class SASRec(SASRecNetwork, pl.LightningModule):
             input_norm=input_norm, learns_repeats=learns_repeats, content_dim=content_dim,
         )  # fmt: skip
         self.save_hyperparameters()
-        if loss not in ("full_softmax", "sampled_softmax"):
-            raise ValueError(f"loss must be full_softmax or sampled_softmax, got {loss!r}")
+        check_choice("loss", loss, SasrecLoss)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.schedule = schedule

@@ -420,7 +420,3 @@ def _is_alive(process: int) -> bool:
     except OSError as answer:
         return not isinstance(answer, ProcessLookupError)
     return True
-
-
-def _live_key(execution: Execution) -> str:
-    return f"{execution.name}@{execution.project_key}"

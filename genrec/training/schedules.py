@@ -7,6 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from genrec.choices import Schedule, check_choice
+
 
 def learning_rate_factor(schedule: str, warmup_steps: int, total_steps: int) -> Callable[[int], float]:
     """Linear warm-up from 0, then `constant`, `inverse_sqrt` of the step, or a half `cosine` down to 0 at total_steps.
@@ -28,9 +30,7 @@ def learning_rate_factor(schedule: str, warmup_steps: int, total_steps: int) -> 
         progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
         return 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
 
-    known = ("constant", "inverse_sqrt", "cosine")
-    if schedule not in known:
-        raise ValueError(f"schedule must be one of {known}, got {schedule!r}")
+    check_choice("schedule", schedule, Schedule)
     return factor
 
 

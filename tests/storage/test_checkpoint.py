@@ -227,7 +227,9 @@ def test_a_damaged_checkpoint_of_a_scratch_folder_is_said_and_goes_away(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("model", "network"), list(zip(models(), [SASRecNetwork, TigerNetwork, RqVaeNetwork], strict=True)), ids=["sasrec", "tiger", "rqvae"]
+    ("model", "network"),
+    list(zip(models(), [SASRecNetwork, TigerNetwork, RqVaeNetwork], strict=True)),
+    ids=["sasrec", "tiger", "rqvae"],
 )
 def test_the_network_alone_comes_from_the_file_of_what_was_trained(model, network, tmp_path):
     save_model(model, tmp_path / "model.ckpt")

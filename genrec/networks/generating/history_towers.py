@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genrec.choices import TowerNetwork, check_choice
 from genrec.networks.generating.two_tower import DSSM, TwoTower, YoutubeDNN
 from genrec.tasks.features import Batch, Feature, SequenceFeature, SparseFeature
-
-NETWORKS = ("dssm", "youtube_dnn")
 
 
 class HistoryTowers(nn.Module):
@@ -45,8 +44,7 @@ class HistoryTowers(nn.Module):
             SequenceFeature("history", n_items + 1, embedding_dim, shared_with="target"),
             SparseFeature("last", n_items + 1, embedding_dim, shared_with="target"),
         ]
-        if network not in NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {network!r}")
+        check_choice("network", network, TowerNetwork)
         self.network: TwoTower = (
             DSSM(user, [item], hidden_dims, embedding_dim, temperature, dropout)
             if network == "dssm"
