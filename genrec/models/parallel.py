@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrec.models.softmax import ItemSoftmax
-from genrec.networks.generating.parallel import ParallelNetwork
+from genrec.networks.parallel import ParallelNetwork
 from genrec.retrieval.ranks import ranking_figures
 from genrec.training.schedules import scheduled
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from genrec.networks.generating import parallel as parallel_module
-from genrec.networks.generating.parallel import ParallelNetwork
+from genrec.networks import parallel as parallel_module
+from genrec.networks.parallel import ParallelNetwork
 from genrec.retrieval.ranks import top_items
 
 N_ITEMS, DIGITS, CODES = 40, 4, 6
