@@ -10,7 +10,7 @@ Letters: b batch, t positions, m digits, k codes a digit, d dim.
 
 import math
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +66,7 @@ class ParallelNetwork(nn.Module):
             embedding_dim, num_layers, num_heads, dropout, max_history, input_norm=True
         )
         self.repeats = RepeatBias(max_history) if learns_repeats else None
-        self._table: tuple[tuple[int, int, int], Tensor] | None = None
+        self._table: Tensor | None = None
         self._tree: tuple[Tensor, PrefixTree] | None = None
         initialize_weights(self, "normal")
         # a mean of m vectors is as long as one of SASRec's
@@ -80,6 +80,7 @@ class ParallelNetwork(nn.Module):
                 f"and {int(digits.max())}"
             )
         self.digits.copy_(digits)
+        self._table = None
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """The mean of the code vectors of each item: item_ids of any shape to (..., d), zero for padding."""
@@ -116,20 +117,29 @@ class ParallelNetwork(nn.Module):
         return scores
 
     def train(self, mode: bool = True) -> Self:
-        """As every module's; what was kept for evaluation is forgotten."""
+        """As every module's; the vectors that were kept for evaluation are forgotten."""
         self._table = None
         return super().train(mode)
 
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        self._table = None
+        super()._load_from_state_dict(*arguments, **options)
+
+    def _apply(self, *arguments: Any, **options: Any) -> Self:
+        self._table = None
+        return super()._apply(*arguments, **options)
+
     def _item_table(self) -> Tensor:
-        """(n_items + 1, d), the vectors of all items; kept in eval mode until weights or digits change."""
+        """(n_items + 1, d), the vectors of all items; kept in eval mode until it ends, or weights or digits are loaded.
+
+        Not until torch counts a change: a fused optimizer raises no count, and in inference mode there is none.
+        """
         items = torch.arange(self.n_items + 1, device=self.digits.device)
         if self.training or torch.is_grad_enabled():
             return self.item_vectors(items)
-        state = (self.codebooks.data_ptr(), self.codebooks._version, self.digits._version)
-        if self._table is None or self._table[0] != state:
-            parts = items.split(CHUNK_ITEMS)
-            self._table = state, torch.cat([self.item_vectors(part) for part in parts])
-        return self._table[1]
+        if self._table is None:
+            self._table = torch.cat([self.item_vectors(part) for part in items.split(CHUNK_ITEMS)])
+        return self._table
 
     @torch.no_grad()
     def best_items(self, history: Tensor, k: int) -> GeneratedItems:
