@@ -77,8 +77,9 @@ class Columns:
 
 @_section
 class Synthetic:
-    """The size of the seeded data set that tests and the smoke run use."""
+    """The seed and the size of the drawn data set that tests and the smoke run use."""
 
+    seed: Seed
     n_users: Positive
     n_items: Annotated[Integer, Field(ge=10)]
     n_clusters: Positive
@@ -496,7 +497,11 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"key '{name}' is missing"
     rule = error["msg"].removeprefix("Value error, ")
-    way_out = "; put it in quotes" if error["type"] == "string_type" and isinstance(error["input"], int | float) else ""
+    way_out = ""
+    if error["type"] == "string_type" and isinstance(error["input"], int | float):
+        way_out = "; put it in quotes"
+    elif error["input"] is None:  # what a key without a value is in YAML
+        way_out = {"string_type": "; write '' for none", "tuple_type": "; write [] for none"}.get(error["type"], "")
     return f"{name}: {rule[:1].lower()}{rule[1:]}, got {shown(error['input'])}{way_out}"
 
 

@@ -32,13 +32,14 @@ def main() -> None:
     rating_weight = read_section(EvaluateRanker).rating_weight
     torch.set_num_threads(trainer.num_threads)
     histories = Histories.load(HISTORIES)
-    sasrec = load_model(SASRec, SASREC)
+    sasrec = load_model(SASRec, SASREC, n_items=histories.n_items)
     max_history = min(read_section(TrainRanker).max_history, sasrec.max_history)
     builder = RowBuilder.fit(histories, sasrec.scores, max_history, config.item_knn.history, config.item_knn.window)
     evaluations = {}
     for generator in ("tiger", "etegrec", "two_tower"):
-        candidates = Candidates.load(CANDIDATES / f"{generator}_test.parquet", histories.n_users)
-        ranker = load_model(Ranker, RANKERS / f"{generator}.ckpt")
+        file = CANDIDATES / f"{generator}_test.parquet"
+        candidates = Candidates.load(file, histories.n_users, histories.n_items)
+        ranker = load_model(Ranker, RANKERS / f"{generator}.ckpt", n_items=histories.n_items)
         rows = builder.rows(candidates, "test")
         batches = feature_loader(rows.features, None, ROWS_AT_ONCE)
         scores = torch.cat([ranker.scores(x, rating_weight) for x in batches])

@@ -29,7 +29,7 @@ def main() -> None:
         seed=read_seed(),
         progress_bar=read_section(Runtime).progress_bar,
     )
-    model = load_model(HistoryTowers, MODEL)
+    model = load_model(HistoryTowers, MODEL, n_items=evaluator.histories.n_items)
     write_evaluations({"two_tower": evaluator.of_scores(model.scores, model.max_history)}, METRICS, INTERVALS)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from genrec.data.fetching import fetch
-from genrec.params import FetchData, read_section, read_seed
+from genrec.params import FetchData, read_section
 from genrec.pipeline.command import run_stage
 from genrec.storage.output import replaced
 
@@ -11,9 +11,9 @@ RAW = Path("data/raw")
 
 
 def main() -> None:
-    config, seed = read_section(FetchData), read_seed()
+    config = read_section(FetchData)
     with replaced(RAW) as folder:
-        fetch(config, seed, folder).save(folder)
+        fetch(config, folder).save(folder)
 
 
 if __name__ == "__main__":

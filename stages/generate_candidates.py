@@ -28,8 +28,9 @@ def main() -> None:
     batch_size = read_section(Evaluate).batch_size
     torch.set_num_threads(trainer.num_threads)
     histories = Histories.load(HISTORIES)
-    tiger, etegrec = load_model(Tiger, TIGER), load_model(ETEGRec, ETEGREC)
-    two_tower = load_model(HistoryTowers, TWO_TOWER)
+    n_items = histories.n_items
+    tiger, etegrec = load_model(Tiger, TIGER, n_items=n_items), load_model(ETEGRec, ETEGREC, n_items=n_items)
+    two_tower = load_model(HistoryTowers, TWO_TOWER, n_items=n_items)
     searches = {
         "tiger": (search_by_generation(tiger.generator, n), tiger.max_history),
         "etegrec": (search_by_generation(etegrec.generator, n), etegrec.max_history),

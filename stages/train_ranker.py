@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from genrec.codes.code_table import load_code_table
+from genrec.errors import UserError
 from genrec.models.sasrec import SASRec
 from genrec.params import Evaluate, Model, Runtime, Trainer, TrainRanker, read_section, read_seed
 from genrec.pipeline.command import run_stage
@@ -37,7 +38,8 @@ CURVES = Path("reports/train_ranker/history.csv")
 def main() -> None:
     config, trainer, knn = read_section(TrainRanker), read_section(Trainer), read_section(Evaluate).item_knn
     torch.set_num_threads(trainer.num_threads)
-    histories, sasrec = Histories.load(HISTORIES), load_model(SASRec, SASREC)
+    histories = Histories.load(HISTORIES)
+    sasrec = load_model(SASRec, SASREC, n_items=histories.n_items)
     max_history = min(config.max_history, sasrec.max_history)
     builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window)
     live = live_curves("train_ranker")  # one for all rankers: trouble with the store is said once
@@ -62,12 +64,21 @@ def train(generator: str, table: Path, builder: RowBuilder, live: Listener) -> t
     shape, config, trainer, seed = read_section(Model), read_section(TrainRanker), read_section(Trainer), read_seed()
     precision = resolve_precision(trainer.precision, trainer.gpus)
     histories, file = builder.histories, CANDIDATES / f"{generator}_validation.parquet"
+    holdout = draw_users(histories.n_users, config.holdout, seed)
     codes = load_code_table(table, histories.n_items, shape.code_num, shape.num_levels)
     attributes = stack_attributes(codes, read_parquet(ITEMS), config.item_columns)
-    ratings = read_parquet(INTERACTIONS).get("rating")
+    interactions = read_parquet(INTERACTIONS)
+    if len(interactions) != len(histories.items):
+        raise UserError(
+            f"{INTERACTIONS} has {len(interactions):,} rows, but {HISTORIES} {len(histories.items):,};"
+            " run `dvc repro -f prepare_data`"
+        )
+    ratings = interactions.get("rating")
     with torch.inference_mode():
         rows = builder.rows(
-            Candidates.load(file, histories.n_users), "validation", None if ratings is None else ratings.to_numpy()
+            Candidates.load(file, histories.n_users, histories.n_items),
+            "validation",
+            None if ratings is None else ratings.to_numpy(),
         )
     torch.manual_seed(seed)
     ranker = Ranker(
@@ -95,7 +106,6 @@ def train(generator: str, table: Path, builder: RowBuilder, live: Listener) -> t
     )
     inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, table, file]
     with scratch("train_ranker", [shape, config, trainer, precision, seed, generator], inputs) as folder:
-        holdout = draw_users(histories.n_users, config.holdout, seed)
         fit_ranker(ranker, rows, holdout, settings, str(folder), logger, f"train_ranker/{generator}")
     return ranker, logger
 
