@@ -38,13 +38,14 @@ def main() -> None:
     rating_weight = read_section(EvaluateRanker).rating_weight
     torch.set_num_threads(trainer.num_threads)
     histories = Histories.load(HISTORIES)
-    sasrec = load_model(SASRecNetwork, SASREC)
+    sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items)
     max_history = min(read_section(TrainRanker).max_history, sasrec.max_history)
     builder = RowBuilder.fit(histories, sasrec.scores, max_history, config.item_knn.history, config.item_knn.window)
     evaluations = {}
     for generator in proposing_generators():
-        candidates = Candidates.load(CANDIDATES / f"{generator.name}_test.parquet", histories.n_users)
-        ranker = load_model(Ranker, RANKERS / generator.checkpoint.name)
+        file = CANDIDATES / f"{generator.name}_test.parquet"
+        candidates = Candidates.load(file, histories.n_users, histories.n_items)
+        ranker = load_model(Ranker, RANKERS / generator.checkpoint.name, n_items=histories.n_items)
         rows = builder.rows(candidates, "test")
         batches = feature_loader(rows.features, None, ROWS_AT_ONCE)
         scores = torch.cat([ranker.scores(x, rating_weight) for x in batches])

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from genrec.codes.code_table import load_code_table
+from genrec.errors import UserError
 from genrec.generators.entry import GeneratorEntry, proposing_generators
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.params.evaluate import Evaluate
@@ -40,7 +41,8 @@ CURVES = Path("reports/train_ranker/history.csv")
 def main() -> None:
     config, trainer, knn = read_section(TrainRanker), read_section(Trainer), read_section(Evaluate).item_knn
     torch.set_num_threads(trainer.num_threads)
-    histories, sasrec = Histories.load(HISTORIES), load_model(SASRecNetwork, SASREC)
+    histories = Histories.load(HISTORIES)
+    sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items)
     max_history = min(config.max_history, sasrec.max_history)
     builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window)
     live = live_curves("train_ranker")  # one for all rankers: trouble with the store is said once
@@ -62,13 +64,22 @@ def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tup
     """The ranker of one generator's candidates; its figures are named after the generator."""
     shape, config, seed = read_section(Model), read_section(TrainRanker), read_seed()
     histories, file = builder.histories, CANDIDATES / f"{generator.name}_validation.parquet"
+    holdout = draw_users(histories.n_users, config.holdout, seed)
     table = generator.described_by()
     codes = load_code_table(table, histories.n_items, shape.code_num, shape.num_levels)
     attributes = stack_attributes(codes, read_parquet(ITEMS), config.item_columns)
-    ratings = read_parquet(INTERACTIONS).get("rating")
+    interactions = read_parquet(INTERACTIONS)
+    if len(interactions) != len(histories.items):
+        raise UserError(
+            f"{INTERACTIONS} has {len(interactions):,} rows, but {HISTORIES} {len(histories.items):,};"
+            " run `dvc repro -f prepare_data`"
+        )
+    ratings = interactions.get("rating")
     with torch.inference_mode():
         rows = builder.rows(
-            Candidates.load(file, histories.n_users), "validation", None if ratings is None else ratings.to_numpy()
+            Candidates.load(file, histories.n_users, histories.n_items),
+            "validation",
+            None if ratings is None else ratings.to_numpy(),
         )
     stage = TrainingStage(
         "train_ranker", read_section(Trainer), read_section(Runtime), seed, live, prefix=f"{generator.name}/"
@@ -97,7 +108,6 @@ def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tup
     )
     inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, table, file]
     with stage.scratch([shape, config], inputs, part=generator.name) as folder:
-        holdout = draw_users(histories.n_users, config.holdout, seed)
         fit_ranker(ranker, rows, holdout, settings, str(folder), stage.logger, f"train_ranker/{generator.name}")
     return stage, ranker
 

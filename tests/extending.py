@@ -13,7 +13,7 @@ class Edit:
 
     Attributes:
         file: relative to the project.
-        action: "" for a new file, else `append` (behind two blank lines), or `before` or `after` an anchor, in a stage's entry or in the file.
+        action: "" for a new file, else `append`, or `before` or `after` an anchor, in a stage's entry or in the file.
     """
 
     file: str
