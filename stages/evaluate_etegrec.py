@@ -15,6 +15,7 @@ HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/models/etegrec.ckpt")
 METRICS = Path("reports/evaluate_etegrec/metrics.json")
 INTERVALS = Path("reports/evaluate_etegrec/intervals.json")
+RANKS = Path("data/ranks/etegrec.npz")
 
 
 @torch.inference_mode()
@@ -31,7 +32,7 @@ def main() -> None:
     )
     model = load_model(ETEGRec, MODEL, n_items=evaluator.histories.n_items)
     evaluation = evaluator.of_generator(model.generator, model.max_history, config.n_beams)
-    write_evaluations({"etegrec": evaluation}, METRICS, INTERVALS)
+    write_evaluations({"etegrec": evaluation}, METRICS, INTERVALS, RANKS)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""Evaluate each generator's candidates in its ranker's order; only on test, since rankers learned from validation."""
+"""Evaluate each generator's candidates in its ranker's order, and by the best single signal that the ranker sees.
+
+Only on test, since rankers learned from validation.
+"""
 
 from pathlib import Path
 
 import torch
 
 from genrec.evaluation.evaluator import Evaluation, write_evaluations
-from genrec.evaluation.reranking import measure_reordered, reorder
+from genrec.evaluation.reranking import best_signal, measure_reordered, order_by_signal, reorder
 from genrec.models.sasrec import SASRec
 from genrec.params import Evaluate, EvaluateRanker, Trainer, TrainRanker, read_section, read_seed
 from genrec.pipeline.command import run_stage
@@ -22,6 +25,7 @@ CANDIDATES = Path("data/candidates")
 RANKERS = Path("data/models/rankers")
 METRICS = Path("reports/evaluate_ranker/metrics.json")
 INTERVALS = Path("reports/evaluate_ranker/intervals.json")
+RANKS = Path("data/ranks/ranker.npz")
 
 ROWS_AT_ONCE = 8192
 
@@ -45,7 +49,17 @@ def main() -> None:
         reordered = reorder(candidates, rows.users, rows.places, scores)
         figures = measure_reordered(reordered, histories, "test", config.ks, config.bootstrap_samples, seed)
         evaluations[f"{generator}_ranked"] = Evaluation({"test": figures})
-    write_evaluations(evaluations, METRICS, INTERVALS)
+        signal = choose_signal(generator, builder, max(config.ks))
+        alone = order_by_signal(candidates, rows, signal)
+        figures = measure_reordered(alone, histories, "test", config.ks, config.bootstrap_samples, seed)
+        evaluations[f"{generator}_best_signal"] = Evaluation({"test": figures}, {f"by_{signal}": 1.0})
+    write_evaluations(evaluations, METRICS, INTERVALS, RANKS)
+
+
+def choose_signal(generator: str, builder: RowBuilder, k: int) -> str:
+    """On validation, from which the rankers learned too."""
+    candidates = Candidates.load(CANDIDATES / f"{generator}_validation.parquet", builder.histories.n_users)
+    return best_signal(candidates, builder.rows(candidates, "validation"), builder.histories, "validation", k)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/models/sasrec.ckpt")
 METRICS = Path("reports/evaluate_sasrec/metrics.json")
 INTERVALS = Path("reports/evaluate_sasrec/intervals.json")
+RANKS = Path("data/ranks/sasrec.npz")
 
 
 @torch.inference_mode()
@@ -30,7 +31,7 @@ def main() -> None:
         progress_bar=read_section(Runtime).progress_bar,
     )
     model = load_model(SASRec, MODEL, n_items=evaluator.histories.n_items)
-    write_evaluations({"sasrec": evaluator.of_scores(model.scores, model.max_history)}, METRICS, INTERVALS)
+    write_evaluations({"sasrec": evaluator.of_scores(model.scores, model.max_history)}, METRICS, INTERVALS, RANKS)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ HISTORIES = Path("data/prepared/histories.npz")
 MODEL = Path("data/models/two_tower.ckpt")
 METRICS = Path("reports/evaluate_two_tower/metrics.json")
 INTERVALS = Path("reports/evaluate_two_tower/intervals.json")
+RANKS = Path("data/ranks/two_tower.npz")
 
 
 @torch.inference_mode()
@@ -30,7 +31,7 @@ def main() -> None:
         progress_bar=read_section(Runtime).progress_bar,
     )
     model = load_model(HistoryTowers, MODEL)
-    write_evaluations({"two_tower": evaluator.of_scores(model.scores, model.max_history)}, METRICS, INTERVALS)
+    write_evaluations({"two_tower": evaluator.of_scores(model.scores, model.max_history)}, METRICS, INTERVALS, RANKS)
 
 
 if __name__ == "__main__":

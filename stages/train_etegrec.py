@@ -16,6 +16,7 @@ from genrec.sequences.batches import training_loader, window_loader
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.output import write_metrics
+from genrec.training.base import check_gpus
 from genrec.training.curves import CurveLogger, write_curves
 from genrec.training.precision import precision_figure, resolve_precision
 from genrec.training.scratch import scratch
@@ -36,6 +37,7 @@ def main() -> None:
         read_section(Runtime),
         read_seed(),
     )
+    check_gpus(trainer.gpus, "trainer.gpus")
     torch.set_num_threads(trainer.num_threads)
     precision = resolve_precision(trainer.precision, trainer.gpus)
     torch.manual_seed(seed)
@@ -86,7 +88,8 @@ def main() -> None:
             checkpoint_dir=str(folder),
             resume=True,
         )
-        ETEGRecTrainer(model, training, logger).train(
+        etegrec_trainer = ETEGRecTrainer(model, training, logger)
+        etegrec_trainer.train(
             training_loader(
                 histories, size.encoder, size.max_history, config.batch_size, seed, config.windows_per_epoch
             ),
@@ -95,8 +98,7 @@ def main() -> None:
         save_model(model, MODEL)
         save_code_table(model.generator.code_table, CODE_TABLE)
         write_curves(logger.rows, CURVES)
-        summary = logger.summary("val_ndcg_at_10", "max")
-        write_metrics({**summary, **precision_figure(trainer.precision, precision)}, METRICS)
+        write_metrics({**etegrec_trainer.summary(), **precision_figure(trainer.precision, precision)}, METRICS)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from genrec.models.sasrec import SASRec
 from genrec.params import Evaluate, Model, Runtime, Trainer, TrainRanker, read_section, read_seed
 from genrec.pipeline.command import run_stage
 from genrec.pipeline.tracking import live_curves
-from genrec.ranking.fit_ranker import RankerSettings, fit_ranker
+from genrec.ranking.fit_ranker import RankerSettings, RatingScale, fit_ranker
 from genrec.ranking.item_attributes import stack_attributes
 from genrec.ranking.ranker import Ranker
 from genrec.ranking.rows import SIGNALS, RowBuilder, draw_users
@@ -18,6 +18,7 @@ from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.output import read_parquet, replaced, write_metrics
+from genrec.training.base import check_gpus
 from genrec.training.curves import CurveLogger, Listener, write_curves
 from genrec.training.precision import precision_figure, resolve_precision
 from genrec.training.scratch import scratch
@@ -36,6 +37,7 @@ CURVES = Path("reports/train_ranker/history.csv")
 
 def main() -> None:
     config, trainer, knn = read_section(TrainRanker), read_section(Trainer), read_section(Evaluate).item_knn
+    check_gpus(trainer.gpus, "trainer.gpus")
     torch.set_num_threads(trainer.num_threads)
     histories, sasrec = Histories.load(HISTORIES), load_model(SASRec, SASREC)
     max_history = min(config.max_history, sasrec.max_history)
@@ -60,15 +62,15 @@ def main() -> None:
 def train(generator: str, table: Path, builder: RowBuilder, live: Listener) -> tuple[Ranker, CurveLogger]:
     """The ranker of one generator's candidates, and its curves, named after the generator."""
     shape, config, trainer, seed = read_section(Model), read_section(TrainRanker), read_section(Trainer), read_seed()
+    knn = read_section(Evaluate).item_knn
     precision = resolve_precision(trainer.precision, trainer.gpus)
     histories, file = builder.histories, CANDIDATES / f"{generator}_validation.parquet"
     codes = load_code_table(table, histories.n_items, shape.code_num, shape.num_levels)
     attributes = stack_attributes(codes, read_parquet(ITEMS), config.item_columns)
-    ratings = read_parquet(INTERACTIONS).get("rating")
+    column = read_parquet(INTERACTIONS).get("rating")
+    ratings = None if column is None else column.to_numpy()
     with torch.inference_mode():
-        rows = builder.rows(
-            Candidates.load(file, histories.n_users), "validation", None if ratings is None else ratings.to_numpy()
-        )
+        rows = builder.rows(Candidates.load(file, histories.n_users), "validation", ratings)
     torch.manual_seed(seed)
     ranker = Ranker(
         config.network,
@@ -94,9 +96,10 @@ def train(generator: str, table: Path, builder: RowBuilder, live: Listener) -> t
         progress_bar=read_section(Runtime).progress_bar,
     )
     inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, table, file]
-    with scratch("train_ranker", [shape, config, trainer, precision, seed, generator], inputs) as folder:
+    with scratch("train_ranker", [shape, config, knn, trainer, precision, seed, generator], inputs) as folder:
         holdout = draw_users(histories.n_users, config.holdout, seed)
-        fit_ranker(ranker, rows, holdout, settings, str(folder), logger, f"train_ranker/{generator}")
+        scale = RatingScale.of(ratings)
+        fit_ranker(ranker, rows, holdout, settings, scale, str(folder), logger, f"train_ranker/{generator}")
     return ranker, logger
 
 

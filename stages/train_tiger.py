@@ -13,7 +13,7 @@ from genrec.sequences.batches import training_loader, window_loader
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import save_model
 from genrec.storage.output import write_metrics
-from genrec.training.base import BaseTrainer
+from genrec.training.base import BaseTrainer, check_gpus
 from genrec.training.config import RankingConfig
 from genrec.training.curves import CurveLogger, write_curves
 from genrec.training.precision import precision_figure, resolve_precision
@@ -34,6 +34,7 @@ def main() -> None:
         read_section(Runtime),
         read_seed(),
     )
+    check_gpus(trainer.gpus, "trainer.gpus")
     torch.set_num_threads(trainer.num_threads)
     precision = resolve_precision(trainer.precision, trainer.gpus)
     torch.manual_seed(seed)

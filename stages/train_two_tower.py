@@ -9,11 +9,12 @@ from genrec.networks.generating.history_towers import HistoryTowers
 from genrec.params import Runtime, Trainer, TrainTwoTower, read_section, read_seed
 from genrec.pipeline.command import run_stage
 from genrec.pipeline.tracking import live_curves
-from genrec.sequences.batches import window_loader
+from genrec.sequences.batches import mixed_window_loader, window_loader
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import save_model
 from genrec.storage.output import write_metrics
 from genrec.towers.match_trainer import LIST_WISE, MatchTrainer
+from genrec.training.base import check_gpus
 from genrec.training.curves import CurveLogger, write_curves
 from genrec.training.precision import precision_figure, resolve_precision
 from genrec.training.scratch import scratch
@@ -31,6 +32,7 @@ def main() -> None:
         read_section(Runtime),
         read_seed(),
     )
+    check_gpus(trainer.gpus, "trainer.gpus")
     torch.set_num_threads(trainer.num_threads)
     precision = resolve_precision(trainer.precision, trainer.gpus)
     torch.manual_seed(seed)
@@ -44,7 +46,8 @@ def main() -> None:
         dropout=config.dropout,
         max_history=config.max_history,
     )
-    counts = torch.from_numpy(np.bincount(histories.train_part().items, minlength=histories.n_items + 1))
+    targets = histories.targets(histories.examples("train"))
+    counts = torch.from_numpy(np.bincount(targets, minlength=histories.n_items + 1))
     logger = CurveLogger(live_curves("train_two_tower"))
     with scratch("train_two_tower", [config, trainer, precision, seed], [HISTORIES]) as folder:
         MatchTrainer(
@@ -66,7 +69,7 @@ def main() -> None:
             progress_bar=runtime.progress_bar,
             experiment_name="train_two_tower",
         ).fit(
-            window_loader(histories, "train", config.max_history, config.batch_size, seed, config.windows_per_epoch),
+            mixed_window_loader(histories, config.max_history, config.batch_size, seed, config.windows_per_epoch),
             window_loader(histories, "validation", config.max_history, config.batch_size, seed),
         )
         save_model(model, MODEL)

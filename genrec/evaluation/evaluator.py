@@ -12,6 +12,7 @@ from genrec.evaluation.figures import Figures, measure
 from genrec.generation.generated_items import GeneratedItems
 from genrec.retrieval.ranking import RankedItems, Score, rank_by_generation, rank_by_scores, share_of_invalid_beams
 from genrec.sequences.histories import Histories, Split
+from genrec.storage.files import save_arrays
 from genrec.storage.output import write_metrics
 
 EVALUATED_SPLITS: tuple[Split, ...] = ("validation", "test")
@@ -87,8 +88,14 @@ class Evaluator:
         )
 
 
-def write_evaluations(evaluations: Mapping[str, Evaluation], metrics_file: Path, intervals_file: Path) -> None:
-    """Write model -> split -> protocol -> metric as two JSON files: the values, and the ends of their intervals."""
+def write_evaluations(
+    evaluations: Mapping[str, Evaluation], metrics_file: Path, intervals_file: Path, ranks_file: Path
+) -> None:
+    """Write model -> split -> protocol -> metric as two JSON files: the values, and the ends of their intervals.
+
+    Args:
+        ranks_file: an .npz of each user's rank, as `model/split/protocol`.
+    """
     values = {
         model: {**{split: figures.values for split, figures in each.figures.items()}, **each.extra}
         for model, each in evaluations.items()
@@ -99,3 +106,10 @@ def write_evaluations(evaluations: Mapping[str, Evaluation], metrics_file: Path,
     }
     write_metrics(values, metrics_file)
     write_metrics(intervals, intervals_file)
+    ranks = {
+        f"{model}/{split}/{protocol}": of_users
+        for model, each in evaluations.items()
+        for split, figures in each.figures.items()
+        for protocol, of_users in figures.ranks.items()
+    }
+    save_arrays(ranks, ranks_file)

@@ -16,6 +16,7 @@ from genrec.generation.generated_items import GeneratedItems
 from genrec.generation.generator import SemanticIdGenerator
 from genrec.generation.item_generator import ItemGenerator
 from genrec.generation.sampling import shaped
+from genrec.modules.history_cut import last_items
 from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
 from genrec.training.schedules import learning_rate_factor
 
@@ -176,7 +177,8 @@ class Tiger(pl.LightningModule):
         log-probabilities.
 
         Args:
-            input_ids: (batch, length) int64 tokens, whole items, padded with 0 on the right.
+            input_ids: (batch, length) int64 tokens, whole items, padded with 0 on the right; the last max_history items
+                are read.
             max_length: how many tokens there may be; an item has code_length, no more and no less.
             temperature, top_k, top_p: as in `genrec.generation.sampling.shaped`.
             n_beams: how many items; by default as many as validate.
@@ -189,7 +191,8 @@ class Tiger(pl.LightningModule):
             raise ValueError(f"max_length must be at least the {self.code_length} tokens of an item, got {max_length}")
         is_plain = (temperature, top_k, top_p, random) == (1, None, None, None)
         shape = None if is_plain else partial(shaped, temperature=temperature, top_k=top_k, top_p=top_p)
-        return self.generator.generate(self.items_of(input_ids), n_beams or self.n_beams, shape=shape, random=random)
+        history = last_items(self.items_of(input_ids), self.max_history)
+        return self.generator.generate(history, n_beams or self.n_beams, shape=shape, random=random)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `history` (batch, length) and `target`, (batch,) or (batch, length), 0 = none; or on tokens."""

@@ -9,13 +9,22 @@ MODEL_NAMES = {
     "item_knn": "item co-occurrence",
     "sasrec": "SASRec",
     "two_tower": "two towers",
+    "two_tower_best_signal": "two towers, best single signal",
     "two_tower_ranked": "two towers, ranked",
     "tiger": "TIGER",
+    "tiger_best_signal": "TIGER, best single signal",
     "tiger_ranked": "TIGER, ranked",
     "etegrec": "ETEGRec",
+    "etegrec_best_signal": "ETEGRec, best single signal",
     "etegrec_ranked": "ETEGRec, ranked",
 }
 REFERENCE = "item_knn"
+SIGNAL_NAMES = {
+    "log_prob": "the model's own order",
+    "sasrec_log_prob": "SASRec",
+    "log_cooccurrence": "co-occurrence",
+    "log_popularity": "popularity",
+}
 TITLES = {
     ("test", "excluded"): "Test, items of the history excluded",
     ("test", "kept"): "Test, items of the history kept",
@@ -26,11 +35,39 @@ TITLES = {
 Tree = Mapping[str, Any]
 
 
-def merge_results(metrics: Sequence[Tree], intervals: Sequence[Tree]) -> dict[str, Any]:
-    """One tree of all models: model -> `values` or `intervals` -> split -> protocol -> metric."""
+def merge_results(metrics: Sequence[Tree], intervals: Sequence[Tree], differences: Tree) -> dict[str, Any]:
+    """One tree of all models: model -> `values`, `intervals` or `differences` -> split -> protocol -> metric.
+
+    Args:
+        differences: model -> what it is compared with -> split -> protocol -> metric -> (difference, low, high).
+
+    Raises:
+        ValueError: a model has no name, and so no place in the tables.
+    """
     values = {model: tree for evaluation in metrics for model, tree in evaluation.items()}
     ends = {model: tree for evaluation in intervals for model, tree in evaluation.items()}
-    return {model: {"values": values[model], "intervals": ends[model]} for model in values}
+    unknown = sorted(values.keys() - MODEL_NAMES.keys())
+    if unknown:
+        raise ValueError(
+            f"every model needs a name in MODEL_NAMES to stand in the tables, {', '.join(unknown)} has none"
+        )
+    return {
+        model: {"values": values[model], "intervals": ends[model], "differences": differences.get(model, {})}
+        for model in values
+    }
+
+
+def references(model: str) -> list[str]:
+    """What a model is compared with user by user: item co-occurrence, and a ranker with the best single signal too.
+
+    Example:
+        >>> references("tiger_ranked"), references("item_knn")
+        (['item_knn', 'tiger_best_signal'], [])
+    """
+    if model == REFERENCE:
+        return []
+    generator, _, kind = model.rpartition("_")
+    return [REFERENCE, f"{generator}_best_signal"] if kind == "ranked" else [REFERENCE]
 
 
 def results_page(results: Tree, statistics: Tree) -> str:
@@ -50,8 +87,12 @@ def _introduction(statistics: Tree) -> str:
         "validation. In brackets: 95 % bootstrap intervals over users. Popularity bias: training interactions of the "
         "recommended items over those of the items that users really took (1 = as popular). Invalid beams: the share "
         "of an unconstrained search's beams that are no item; all ranked lists come from the constrained search. "
-        "Ranked: the model's candidates in a ranker's order; their recall is the ceiling that no order passes. Rankers "
-        "learned from validation targets, so they are only tested."
+        "Ranked: the model's candidates in a ranker's order; their recall is the ceiling that no order passes. It sees "
+        "the history, a candidate's attributes and semantic ID, its log-probability and place under the model, its "
+        "log-probability under SASRec, its co-occurrence with the history, its popularity, and whether it was taken "
+        "before. Best single signal: the same candidates ordered by one of these alone, the one that orders validation "
+        "best; a ranker adds something where it is above that. Rankers learned from validation targets, so they are "
+        "only tested."
     )
 
 
@@ -74,7 +115,11 @@ def _row(model: str, result: Tree, split: str, protocol: str, columns: Sequence[
             cells[i] += f" [{low:.4f}, {high:.4f}]"
     share = result["values"].get("invalid_beams_share")
     ceiling = values.get("candidate_recall")
-    return [MODEL_NAMES[model], *cells, *("" if each is None else f"{each:.4f}" for each in (share, ceiling))]
+    return [
+        _name(model, result["values"]),
+        *cells,
+        *("" if each is None else f"{each:.4f}" for each in (share, ceiling)),
+    ]
 
 
 def _measured(results: Tree, split: str) -> list[str]:
@@ -82,19 +127,46 @@ def _measured(results: Tree, split: str) -> list[str]:
     return [model for model in MODEL_NAMES if split in results.get(model, {"values": {}})["values"]]
 
 
+def _name(model: str, values: Tree) -> str:
+    """The model's name; of a best single signal also which it is."""
+    signals = [title for signal, title in SIGNAL_NAMES.items() if f"by_{signal}" in values]
+    return f"{MODEL_NAMES[model]} ({signals[0]})" if signals else MODEL_NAMES[model]
+
+
 def _verdict(results: Tree, split: str, protocol: str, k: int) -> str:
-    """Which models lose to item co-occurrence, and whether the interval leaves that open."""
+    """Which models lose to item co-occurrence, and what rankers add, each with the interval of the difference."""
     metric = f"recall_at_{k}"
-    reference = results[REFERENCE]["values"][split][protocol][metric]
-    losers = []
-    for model in _measured(results, split):
-        if results[model]["values"][split][protocol][metric] >= reference:
-            continue
-        is_open = results[model]["intervals"][split][protocol][metric][1] >= reference
-        losers.append(f"{MODEL_NAMES[model]}{' (its interval reaches it)' if is_open else ''}")
-    if not losers:
-        return f"No model is below {MODEL_NAMES[REFERENCE]} at {_title(metric)}."
-    return f"**Below {MODEL_NAMES[REFERENCE]} at {_title(metric)}:** {', '.join(losers)}."
+    compared = {
+        (model, reference): results[model]["differences"][reference][split][protocol][metric]
+        for model in _measured(results, split)
+        for reference in references(model)
+        if reference in results
+    }
+    losers = [
+        f"{MODEL_NAMES[model]} {_difference(difference)}"
+        for (model, reference), difference in compared.items()
+        if reference == REFERENCE and difference[0] < 0
+    ]
+    added = [
+        f"{MODEL_NAMES[model]} {_difference(difference)}"
+        for (model, reference), difference in compared.items()
+        if reference != REFERENCE
+    ]
+    lines = [
+        f"**Below {MODEL_NAMES[REFERENCE]} at {_title(metric)}** (difference, and its interval over the same users): "
+        f"{', '.join(losers)}."
+        if losers
+        else f"No model is below {MODEL_NAMES[REFERENCE]} at {_title(metric)}."
+    ]
+    if added:
+        lines.append(f"What rankers add to the best single signal at {_title(metric)}: {', '.join(added)}.")
+    return "\n\n".join(lines)
+
+
+def _difference(difference: Sequence[float]) -> str:
+    """`-0.0120 [-0.0200, 0.0010], not certain`: an interval that holds 0 leaves the order of the two open."""
+    value, low, high = difference
+    return f"{value:+.4f} [{low:+.4f}, {high:+.4f}]{', not certain' if low <= 0 <= high else ''}"
 
 
 def _title(column: str) -> str:

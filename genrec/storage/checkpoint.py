@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from genrec.errors import UserError
 from genrec.storage.files import written
@@ -58,6 +59,26 @@ def read_own_checkpoint(file: Path) -> dict[str, Any] | None:
         file.unlink()
         return None
     return content
+
+
+def refuse_another_network(model: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
+    """Say in one line that a run's weights are of another network; torch's own message lists every tensor.
+
+    Args:
+        weights: what `model.state_dict()` was, as `file` holds it.
+
+    Raises:
+        UserError: a tensor is missing on one side, or has another shape.
+    """
+    own, theirs = ({name: tuple(value.shape) for name, value in each.items()} for each in (model.state_dict(), weights))
+    different = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+    if different:
+        name = different[0]
+        raise UserError(
+            f"{file} is the run of another network, {len(different)} of its tensors differ: {name} is "
+            f"{theirs.get(name, 'absent')} there and {own.get(name, 'absent')} here; start anew with resume=False, or "
+            "in another folder"
+        )
 
 
 def load_model(kind: type[M], file: Path, **expected: int) -> M:

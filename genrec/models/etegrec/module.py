@@ -26,6 +26,7 @@ from genrec.generation.generator import SemanticIdGenerator
 from genrec.generation.item_generator import ItemGenerator
 from genrec.layers.initialization import initialize_weights
 from genrec.models.rqvae import RqVae
+from genrec.modules.history_cut import last_items
 from genrec.modules.losses import (
     VQVAELoss,
     first_occurrences,
@@ -168,8 +169,8 @@ class ETEGRec(pl.LightningModule):
         return (of_items * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
 
     def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> GeneratedItems:
-        """Ranked items of each history (batch, length) of item_ids; see `ItemGenerator.generate`."""
-        return self.generator.generate(history, n_beams, constrained)
+        """Ranked items after each history (batch, length), its last max_history items; see `ItemGenerator.generate`."""
+        return self.generator.generate(last_items(history, self.max_history), n_beams, constrained)
 
     @property
     def phase(self) -> Phase:

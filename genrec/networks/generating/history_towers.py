@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from genrec.modules.history_cut import last_items
 from genrec.networks.generating.two_tower import DSSM, TwoTower, YoutubeDNN
 from genrec.tasks.features import Batch, Feature, SequenceFeature, SparseFeature
 
@@ -45,8 +46,8 @@ class HistoryTowers(pl.LightningModule):
         )
 
     def user_tower(self, x: Batch) -> Tensor:
-        """(batch, dim)."""
-        history = x["history"]
+        """(batch, dim), of the last max_history items."""
+        history = last_items(x["history"], self.max_history)
         last = (torch.arange(history.shape[1], device=history.device) * (history != 0)).argmax(1)
         return self.network.user_tower({"history": history, "last": history.gather(1, last[:, None]).squeeze(1)})
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genrec.models.sasrec import SASRec
 from genrec.tasks.feature_layers import Mlp
-from genrec.tasks.features import Batch, Feature, FeatureEmbedding, SparseFeature, total_dim
+from genrec.tasks.features import Batch, Feature, FeatureEmbedding, SparseFeature, look_up, total_dim
 
 
 class TwoTower(nn.Module):
@@ -134,4 +134,4 @@ class SASRecTowers(TwoTower):
         return self.model.user_vectors(x[self.history_name])
 
     def item_tower(self, x: Batch) -> Tensor:
-        return self.model.item_embedding(x[self.item_names[0]])
+        return look_up(self.model.item_embedding, x[self.item_names[0]], self.item_names[0])
