@@ -17,7 +17,7 @@ from genrec.params.train_ranker import TrainRanker
 from genrec.params.trainer import Trainer
 from genrec.pipeline.command import run_stage
 from genrec.pipeline.tracking import live_curves
-from genrec.ranking.fit_ranker import RankerSettings, fit_ranker
+from genrec.ranking.fit_ranker import RankerSettings, RatingScale, fit_ranker
 from genrec.ranking.item_attributes import stack_attributes
 from genrec.ranking.ranker import Ranker
 from genrec.ranking.rows import SIGNALS, RowBuilder, draw_users
@@ -25,6 +25,7 @@ from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.output import read_parquet, replaced
+from genrec.training.base import check_gpus
 from genrec.training.curves import Listener
 from genrec.training.stage import TrainingStage
 
@@ -40,6 +41,7 @@ CURVES = Path("reports/train_ranker/history.csv")
 
 def main() -> None:
     config, trainer, knn = read_section(TrainRanker), read_section(Trainer), read_section(Evaluate).item_knn
+    check_gpus(trainer.gpus, "trainer.gpus")
     torch.set_num_threads(trainer.num_threads)
     histories = Histories.load(HISTORIES)
     sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items)
@@ -62,7 +64,12 @@ def main() -> None:
 
 def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tuple[TrainingStage, Ranker]:
     """The ranker of one generator's candidates; its figures are named after the generator."""
-    shape, config, seed = read_section(Model), read_section(TrainRanker), read_seed()
+    shape, config, knn, seed = (
+        read_section(Model),
+        read_section(TrainRanker),
+        read_section(Evaluate).item_knn,
+        read_seed(),
+    )
     histories, file = builder.histories, CANDIDATES / f"{generator.name}_validation.parquet"
     holdout = draw_users(histories.n_users, config.holdout, seed)
     table = generator.described_by()
@@ -74,12 +81,13 @@ def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tup
             f"{INTERACTIONS} has {len(interactions):,} rows, but {HISTORIES} {len(histories.items):,};"
             " run `dvc repro -f prepare_data`"
         )
-    ratings = interactions.get("rating")
+    column = interactions.get("rating")
+    ratings = None if column is None else column.to_numpy()
     with torch.inference_mode():
         rows = builder.rows(
             Candidates.load(file, histories.n_users, histories.n_items),
             "validation",
-            None if ratings is None else ratings.to_numpy(),
+            ratings,
         )
     stage = TrainingStage(
         "train_ranker", read_section(Trainer), read_section(Runtime), seed, live, prefix=f"{generator.name}/"
@@ -107,8 +115,11 @@ def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tup
         progress_bar=stage.progress_bar,
     )
     inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, table, file]
-    with stage.scratch([shape, config], inputs, part=generator.name) as folder:
-        fit_ranker(ranker, rows, holdout, settings, str(folder), stage.logger, f"train_ranker/{generator.name}")
+    with stage.scratch([shape, config, knn], inputs, part=generator.name) as folder:
+        fit_ranker(
+            ranker, rows, holdout, settings, RatingScale.of(ratings), str(folder), stage.logger,
+            f"train_ranker/{generator.name}",
+        )  # fmt: skip
     return stage, ranker
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genrec.layers.dropout import Dropout
+from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
 from genrec.networks.sequential.causal import CausalBlock
 
@@ -44,7 +45,15 @@ class SASRecNetwork(nn.Module):
 
         Returns:
             (b, t, d); zero at padding.
+
+        Raises:
+            ValueError: t is above max_history.
         """
+        if history.shape[1] > self.max_history:
+            raise ValueError(
+                f"a history must have at most max_history={self.max_history} places, got {history.shape[1]}; cut it by "
+                "genrec.layers.history_cut"
+            )
         # real items first: then causality alone hides the padding, and positions count from the first item
         order = (history == 0).int().argsort(dim=1, stable=True)
         items = history.gather(1, order)
@@ -56,7 +65,8 @@ class SASRecNetwork(nn.Module):
         return states.masked_fill((history == 0)[..., None], 0)
 
     def user_vectors(self, history: Tensor) -> Tensor:
-        """The state after the last item, (b, d)."""
+        """The state after the last item, (b, d); of a longer history the last max_history items are read."""
+        history = last_items(history, self.max_history)
         last = (torch.arange(history.shape[1], device=history.device) * (history != 0)).argmax(1)
         return self(history)[torch.arange(len(history), device=history.device), last]
 
