@@ -20,6 +20,7 @@ from genrec.training.callbacks import EpochLines, EpochSeed, KeptCurves
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger
 from genrec.training.failures import FiniteTraining, WholeCheckpoints, failures_located
+from genrec.training.lightning_internals import after_each_epoch, batches_read, name_next_file
 
 HARMLESS_WARNINGS = (
     ".*does not have many workers.*",  # batches are built by whole-array indexing: workers would only copy them
@@ -38,7 +39,7 @@ class SeparateTensorBoardFiles(TensorBoardLogger):
     def finalize(self, status: str) -> None:
         super().finalize(status)
         self.n_closed += 1
-        self.experiment._filename_suffix = f".{self.n_closed}"
+        name_next_file(self.experiment, f".{self.n_closed}")
 
 
 class BaseTrainer:
@@ -180,13 +181,7 @@ class BaseTrainer:
 
     def _save_after_each_epoch(self, trainer: pl.Trainer) -> None:
         """Write last.ckpt when an epoch is wholly over: schedulers step and metrics are logged after the last hook."""
-        finish_epoch = trainer.fit_loop.on_advance_end
-
-        def finish_and_save() -> None:
-            finish_epoch()
-            trainer.save_checkpoint(self._last_file)
-
-        trainer.fit_loop.on_advance_end = finish_and_save  # type: ignore[method-assign]
+        after_each_epoch(trainer, lambda: trainer.save_checkpoint(self._last_file))
 
     def _callbacks(self) -> list[Callback]:
         config = self.config
@@ -254,7 +249,7 @@ def check_trained(trainer: pl.Trainer) -> None:
     Raises:
         ValueError: no batch was read.
     """
-    if trainer.fit_loop.epoch_loop.batch_progress.total.ready == 0 and trainer.max_epochs != 0:
+    if batches_read(trainer) == 0 and trainer.max_epochs != 0:
         raise ValueError("train_dataloader must hold batches, but it gave none")
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from genrec.evaluation.reranking import SINGLE_SIGNALS
-from genrec.report.results_page import MODEL_NAMES, REFERENCE, SIGNAL_NAMES, merge_results, references, results_page
+from genrec.report.results_page import REFERENCE, SIGNAL_NAMES, merge_results, model_titles, references, results_page
 
 STATISTICS = {"n_users": 943, "n_items": 1349, "n_interactions": 99287}
 
@@ -53,19 +53,19 @@ def test_who_loses_to_item_cooccurrence_is_said_and_whether_that_is_certain():
     # A model's own interval was compared with the other's point, though both are drawn from the same users: SASRec's
     # reached it, and so would that of a model which loses for nearly everybody.
     assert (
-        "**Below item co-occurrence at recall@10** (difference, and its interval over the same users): popularity "
+        "**Below item co-occurrence at recall@10** (difference and its interval, of the same users): popularity "
         "-0.1000 [-0.1200, -0.0800], SASRec -0.0100 [-0.0300, +0.0100], not certain, TIGER -0.0500 [-0.0700, -0.0300]."
     ) in page()
 
 
 def test_a_model_without_a_name_is_an_error_and_does_not_vanish_from_the_page():
     values, intervals = evaluation(0.15, 0.19)
-    with pytest.raises(ValueError, match="every model needs a name in MODEL_NAMES .*, lc_rec has none"):
+    with pytest.raises(ValueError, match="each model must have an entry in genrec.generators., lc_rec has none"):
         merge_results([{"lc_rec": values, "item_knn": values}], [{"lc_rec": intervals, "item_knn": intervals}], {})
 
 
 def test_every_model_is_compared_with_one_that_has_a_name():
-    assert {other for model in MODEL_NAMES for other in references(model)} <= MODEL_NAMES.keys()
+    assert {other for model in model_titles() for other in references(model)} <= model_titles().keys()
     assert references(REFERENCE) == []
 
 
