@@ -1,12 +1,15 @@
-"""Evaluate each generator's candidates in its ranker's order; only on test, since rankers learned from validation."""
+"""Evaluate each generator's candidates in its ranker's order, and by the best single signal that the ranker sees.
+
+Only on test, since rankers learned from validation.
+"""
 
 from pathlib import Path
 
 import torch
 
 from genrec.evaluation.evaluator import Evaluation, write_evaluations
-from genrec.evaluation.reranking import measure_reordered
-from genrec.generators.entry import proposing_generators
+from genrec.evaluation.reranking import best_signal, measure_reordered, order_by_signal
+from genrec.generators.entry import GeneratorEntry, proposing_generators
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.params.evaluate import Evaluate
 from genrec.params.evaluate_ranker import EvaluateRanker
@@ -28,6 +31,7 @@ CANDIDATES = Path("data/candidates")
 RANKERS = Path("data/models/rankers")
 METRICS = Path("reports/evaluate_ranker/metrics.json")
 INTERVALS = Path("reports/evaluate_ranker/intervals.json")
+RANKS = Path("data/ranks/ranker.npz")
 
 ROWS_AT_ONCE = 8192
 
@@ -38,20 +42,32 @@ def main() -> None:
     rating_weight = read_section(EvaluateRanker).rating_weight
     torch.set_num_threads(trainer.num_threads)
     histories = Histories.load(HISTORIES)
-    sasrec = load_model(SASRecNetwork, SASREC)
+    sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items)
     max_history = min(read_section(TrainRanker).max_history, sasrec.max_history)
     builder = RowBuilder.fit(histories, sasrec.scores, max_history, config.item_knn.history, config.item_knn.window)
     evaluations = {}
     for generator in proposing_generators():
-        candidates = Candidates.load(CANDIDATES / f"{generator.name}_test.parquet", histories.n_users)
-        ranker = load_model(Ranker, RANKERS / generator.checkpoint.name)
+        file = CANDIDATES / f"{generator.name}_test.parquet"
+        candidates = Candidates.load(file, histories.n_users, histories.n_items)
+        ranker = load_model(Ranker, RANKERS / generator.checkpoint.name, n_items=histories.n_items)
         rows = builder.rows(candidates, "test")
         batches = feature_loader(rows.features, None, ROWS_AT_ONCE)
         scores = torch.cat([ranker.scores(x, rating_weight) for x in batches])
         reordered = reorder(candidates, rows.users, rows.places, scores)
         figures = measure_reordered(reordered, histories, "test", config.ks, config.bootstrap_samples, seed)
         evaluations[generator.ranked_name] = Evaluation({"test": figures})
-    write_evaluations(evaluations, METRICS, INTERVALS)
+        signal = choose_signal(generator, builder, max(config.ks))
+        alone = order_by_signal(candidates, rows, signal)
+        figures = measure_reordered(alone, histories, "test", config.ks, config.bootstrap_samples, seed)
+        evaluations[generator.best_signal_name] = Evaluation({"test": figures}, {f"by_{signal}": 1.0})
+    write_evaluations(evaluations, METRICS, INTERVALS, RANKS)
+
+
+def choose_signal(generator: GeneratorEntry, builder: RowBuilder, k: int) -> str:
+    """On validation, from which the rankers learned too."""
+    histories, file = builder.histories, CANDIDATES / f"{generator.name}_validation.parquet"
+    candidates = Candidates.load(file, histories.n_users, histories.n_items)
+    return best_signal(candidates, builder.rows(candidates, "validation"), histories, "validation", k)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ UNITS = {
     "genrec/codes",
     "genrec/evaluation",
     "genrec/generation",
+    "genrec/layers",
     "genrec/ranking",
     "genrec/retrieval",
     "genrec/tasks",
@@ -311,6 +312,7 @@ def listed_paths(project: Project, name: str) -> set[str]:
             "checkpoint": f"data/models/{entry['name']}.ckpt",
             "metrics": f"reports/evaluate_{entry['name']}/metrics.json",
             "intervals": f"reports/evaluate_{entry['name']}/intervals.json",
+            "ranks_file": f"data/ranks/{entry['name']}.npz",
             "described_by": entry["code_table"],
         }
         found |= {path for key, path in places.items() if key in asked}

@@ -28,7 +28,7 @@ class Edit:
             return
         content = path.read_text(encoding="utf-8")
         if self.action == "append":
-            path.write_text(content + self.text, encoding="utf-8")
+            path.write_text(f"{content}\n\n{self.text}", encoding="utf-8")
             return
         match = re.fullmatch(r'(?:in (\w+) )?(before|after) "(.*)"', self.action)
         assert match, self.action

@@ -452,3 +452,15 @@ def depends_on(project: Project, stage: str, edit: str) -> bool:
         return any(PurePosixPath(file).is_relative_to(dep) for dep in paths(project.stages[stage], "deps"))
     # DVC compares a section as a whole, and a dotted key by itself
     return key in project.stages[stage].get("params", [])
+
+
+def test_one_file_holds_all_that_reaches_into_lightning() -> None:
+    inside = ("fit_loop.on_", "fit_loop.epoch_loop", "_results", "_filename_suffix", "_logger_connector")
+    found = {
+        file
+        for file, tree in Project(PROJECT).code.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and any(word in f".{ast.unparse(node)}" for word in inside)
+        if not ast.unparse(node).startswith(("self._", "args."))
+    }
+    assert found == {"genrec/training/lightning_internals.py"}

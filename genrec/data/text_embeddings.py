@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from genrec.errors import UserError
+from genrec.storage.files import user_path
 
 MISSING = "Unknown"
 
@@ -142,16 +143,21 @@ def _load_encoder(model: str, device: str | None) -> Any:
         from sentence_transformers import SentenceTransformer
     except ImportError as mistake:
         raise UserError(
-            f"item texts are embedded by sentence-transformers, which can not be imported ({mistake});"
+            f"item texts are embedded by sentence-transformers, which cannot be imported ({mistake});"
             " `pip install genrec[text]`, or give a file of item embeddings"
         ) from mistake
     try:
-        return SentenceTransformer(model, device=device)
+        return SentenceTransformer(_place_of(model), device=device)
     except (OSError, ValueError) as mistake:
         raise UserError(
-            f"sentence-transformers can not load the model {model!r} ({str(mistake).splitlines()[0]});"
+            f"sentence-transformers cannot load the model {model!r} ({str(mistake).splitlines()[0]});"
             " give the folder of a model, or a name that can be downloaded"
         ) from mistake
+
+
+def _place_of(model: str) -> str:
+    """The folder that `~` begins; a name that is to be downloaded stays as it is."""
+    return str(user_path(model, "the model of item texts")) if model.startswith("~") else model
 
 
 def encoding_digest(key: str, model: str, texts: Sequence[str]) -> str:
@@ -162,7 +168,7 @@ def encoding_digest(key: str, model: str, texts: Sequence[str]) -> str:
         False
     """
     digest = hashlib.sha256(json.dumps([key, model, list(texts)]).encode())
-    folder = Path(model)
+    folder = Path(_place_of(model))
     for file in sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else ():
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()

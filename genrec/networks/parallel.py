@@ -20,6 +20,7 @@ from genrec.codes.code_table import append_collision_codes
 from genrec.generation.beam_search import beam_search
 from genrec.generation.generated_items import GeneratedItems
 from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree
+from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
 from genrec.networks.sequential.causal import CausalTransformer, last_states
 from genrec.networks.sequential.repeats import RepeatBias
@@ -95,7 +96,8 @@ class ParallelNetwork(nn.Module):
         return self.transformer(history, self.item_vectors) * self.log_scale.exp()
 
     def user_vectors(self, history: Tensor) -> Tensor:
-        """The state after the last item, (b, d)."""
+        """The state after the last item, (b, d); of a longer history the last max_history items are read."""
+        history = last_items(history, self.max_history)
         return last_states(self(history), history)
 
     def digit_logits(self, states: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ class ParallelNetwork(nn.Module):
         """(b, n_items + 1), column = item_id; padding is -inf."""
         scores = self.user_vectors(history) @ self._item_table().T
         if self.repeats is not None:
-            scores = self.repeats.add_to(scores, history)
+            scores = self.repeats.add_to(scores, last_items(history, self.max_history))
         scores[:, 0] = -torch.inf
         return scores
 
@@ -158,7 +160,7 @@ class ParallelNetwork(nn.Module):
 
     def _scores_in_parts(self, history: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The first item of a part of the catalogue, and the scores of that part, (b, n_part)."""
-        users = self.user_vectors(history)
+        users, history = self.user_vectors(history), last_items(history, self.max_history)
         bias = None if self.repeats is None else self.repeats.at_places(history)
         for items in torch.arange(self.n_items + 1, device=history.device).split(CHUNK_ITEMS):
             scores = users @ self.item_vectors(items).T

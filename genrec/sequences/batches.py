@@ -169,6 +169,20 @@ def window_loader(
     return DataLoader(Windows(histories, examples), sampler=sampler, batch_size=None)
 
 
+def mixed_window_loader(
+    histories: Histories, max_history: int, batch_size: int, seed: int, n_drawn: int = 0
+) -> DataLoader[dict[str, Tensor]]:
+    """A loader of training windows whose batches are drawn from all lengths, for in-batch negatives.
+
+    A window's length tells its place in a history, so that batches of like length hold other items than the whole:
+    their popularity is not the one that the negatives are corrected for.
+    """
+    examples = histories.examples("train").cut(max_history)
+    _refuse_nothing(len(examples), histories)
+    sampler = BatchSampler(len(examples), batch_size, seed, n_drawn=n_drawn)
+    return DataLoader(Windows(histories, examples), sampler=sampler, batch_size=None)
+
+
 def segment_loader(
     histories: Histories, max_history: int, batch_size: int, seed: int, shuffles_ties: bool = False
 ) -> DataLoader[dict[str, Tensor]]:

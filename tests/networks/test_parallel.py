@@ -105,6 +105,14 @@ def test_of_items_that_share_all_digits_the_lower_item_id_stands_first(monkeypat
 
 
 @torch.no_grad()
+def test_of_a_history_longer_than_trained_on_the_last_items_are_read():
+    model = network()
+    long = torch.tensor([[40, 17, 3, 5, 9, 5, 1, 2, 0]])
+    torch.testing.assert_close(model.scores(long), model.scores(torch.tensor([[3, 5, 9, 5, 1, 2]])))
+    assert torch.equal(model.best_items(long, 9).items, model.best_items(torch.tensor([[3, 5, 9, 5, 1, 2]]), 9).items)
+
+
+@torch.no_grad()
 def test_a_list_longer_than_the_catalogue_ends_in_zeros():
     items = network().best_items(HISTORY, N_ITEMS + 3).items
     assert sorted(items[0].tolist()) == [0, 0, 0, *range(1, N_ITEMS + 1)]

@@ -56,7 +56,16 @@ class CausalTransformer(nn.Module):
 
         Returns:
             (b, t, d); zero at padding.
+
+        Raises:
+            ValueError: t is above max_history.
         """
+        max_history = self.position_embedding.num_embeddings
+        if history.shape[1] > max_history:
+            raise ValueError(
+                f"a history must have at most max_history={max_history} places, got {history.shape[1]}; cut it by "
+                "genrec.layers.history_cut"
+            )
         # real items first: then causality alone hides the padding, and positions count from the first item
         order = (history == 0).int().argsort(dim=1, stable=True)
         items = history.gather(1, order)

@@ -6,6 +6,7 @@ Letters: b batch, t positions, d dim.
 import torch
 from torch import Tensor, nn
 
+from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
 from genrec.networks.sequential.causal import CausalTransformer, last_states
 from genrec.networks.sequential.repeats import RepeatBias
@@ -68,11 +69,15 @@ class SASRecNetwork(nn.Module):
 
         Returns:
             (b, t, d); zero at padding.
+
+        Raises:
+            ValueError: t is above max_history.
         """
         return self.transformer(history, self.item_vectors)
 
     def user_vectors(self, history: Tensor) -> Tensor:
-        """The state after the last item, (b, d)."""
+        """The state after the last item, (b, d); of a longer history the last max_history items are read."""
+        history = last_items(history, self.max_history)
         return last_states(self(history), history)
 
     def scores(self, history: Tensor) -> Tensor:
@@ -80,6 +85,6 @@ class SASRecNetwork(nn.Module):
         items = torch.arange(self.n_items + 1, device=history.device)
         scores = self.user_vectors(history) @ self.item_vectors(items).T
         if self.repeats is not None:
-            scores = self.repeats.add_to(scores, history)
+            scores = self.repeats.add_to(scores, last_items(history, self.max_history))
         scores[:, 0] = -torch.inf
         return scores
