@@ -96,9 +96,10 @@ def prepare(
     columns = {"user_id": user_ids, "item_id": item_ids, "time": times[rows]}
     if "rating" in interactions:
         columns["rating"] = interactions["rating"].to_numpy()[rows]
+    tied = ties_of(user_ids, moments[rows])
     read = {"rows_read": len(interactions), "users_read": len(users.keys), "items_read": len(items.keys)}
-    histories = Histories(item_ids, offsets, n_items=len(item_table))
-    figures = {**read, "repeats_dropped": repeats_dropped, **statistics(histories, moments[rows])}
+    histories = Histories(item_ids, offsets, n_items=len(item_table), tied=tied)
+    figures = {**read, "repeats_dropped": repeats_dropped, **statistics(histories)}
     return Prepared(histories, pd.DataFrame(columns), user_table, item_table, figures)
 
 
@@ -234,17 +235,23 @@ def _number_kept(kept: Numbered, name: str) -> tuple[NDArray[np.int32], pd.DataF
     return ids[kept.codes], pd.DataFrame({f"{name}_id": ids[present], f"{name}_key": kept.keys[present]})
 
 
-def statistics(histories: Histories, moments: NDArray[np.int64]) -> dict[str, float]:
-    """The size of the data, and how much of its order in time is given.
+def ties_of(user_ids: NDArray[np.int32], moments: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool (n_rows,): whether a row has the user and the moment of the row before; positions in a file are never tied.
 
-    Args:
-        moments: int64 (n_interactions,), when each was, in the order of `histories.items`; positions in a file are
-            never tied.
+    Example:
+        >>> ties_of(np.array([1, 1, 1, 2]), np.array([5, 6, 6, 6])).tolist()
+        [False, False, True, False]
     """
+    tied = np.zeros(len(moments), bool)
+    tied[1:] = (user_ids[1:] == user_ids[:-1]) & (moments[1:] == moments[:-1])
+    return tied
+
+
+def statistics(histories: Histories) -> dict[str, float]:
+    """The size of the data, and how much of its order in time is given."""
     lengths = histories.lengths
-    users = np.repeat(np.arange(histories.n_users), lengths)
-    neighbours = users[1:] == users[:-1]
-    tied = neighbours & (moments[1:] == moments[:-1])
+    n_neighbours = np.maximum(lengths - 1, 0).sum()
+    n_tied = 0 if histories.tied is None else histories.tied.sum()
     return {
         "n_users": histories.n_users,
         "n_items": histories.n_items,
@@ -252,8 +259,8 @@ def statistics(histories: Histories, moments: NDArray[np.int64]) -> dict[str, fl
         "density": len(histories.items) / (histories.n_users * histories.n_items),
         "mean_history": float(lengths.mean()),
         "median_history": float(np.median(lengths)),
-        "tied_pairs": int(tied.sum()),
-        "tied_pairs_share": float(tied.sum() / neighbours.sum()),
+        "tied_pairs": int(n_tied),
+        "tied_pairs_share": float(n_tied / n_neighbours),
     }
 
 

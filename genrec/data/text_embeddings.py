@@ -64,7 +64,7 @@ def item_texts(items: pd.DataFrame, template: str) -> list[str]:
                     f"item texts need a column {column!r}, but the item table has {', '.join(map(str, items.columns))};"
                     " choose columns that it has, or fetch a table with more"
                 )
-            pieces.append(map(_plain, items[column]))
+            pieces.append(plain_text(value) or MISSING for value in items[column])
     return ["".join(piece) for piece in zip(*pieces, strict=True)]
 
 
@@ -77,13 +77,18 @@ def _parts(template: str) -> list[tuple[str, str | None]]:
     return [(literal, column) for literal, column, _, _ in parts]
 
 
-def _plain(value: Any) -> str:
-    """One value as words on one line."""
+def plain_text(value: Any) -> str:
+    """One value of the item table as words on one line, "" where there are none.
+
+    Example:
+        >>> plain_text('[["Beauty", "Nails"], ["Beauty"]]'), plain_text(None)
+        ('Beauty, Nails', '')
+    """
     if isinstance(value, str) and value.startswith("["):
         value = _parsed(value)
     if isinstance(value, list | tuple | np.ndarray):
-        return ", ".join(dict.fromkeys(_leaves(value))) or MISSING
-    return MISSING if pd.isna(value) else " ".join(str(value).split()) or MISSING
+        return ", ".join(dict.fromkeys(_leaves(value)))
+    return "" if pd.isna(value) else " ".join(str(value).split())
 
 
 def _parsed(text: str) -> Any:

@@ -57,6 +57,25 @@ def discounted_gain(ranks: Tensor, k: int, dtype: torch.dtype = torch.float32) -
     return torch.where(ranks <= k, 1 / torch.log2(1 + ranks.to(dtype)), 0.0)
 
 
+def ranking_figures(scores: Tensor, history: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """What a validation step logs of a full ranking: means over its users.
+
+    Args:
+        scores: (n_users, n_items + 1) float, column = item_id.
+        history: (n_users, length) item_ids, 0 = padding.
+        target: (n_users,) item_ids.
+
+    Returns:
+        `ndcg_at_10` and `recall_at_10` with the history kept, and the same as `..._excluded`.
+    """
+    figures = {}
+    for suffix, each in (("", scores), ("_excluded", scores.scatter(1, history, -torch.inf))):
+        ranks = ranks_from_scores(each, target)
+        figures[f"ndcg_at_10{suffix}"] = discounted_gain(ranks, 10).mean()
+        figures[f"recall_at_10{suffix}"] = (ranks <= 10).float().mean()
+    return figures
+
+
 def top_items(scores: Tensor, k: int) -> Tensor:
     """The k best items of each user, best first; the lower item_id wins a tie, also at the list's end.
 

@@ -21,6 +21,7 @@ from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger
 from genrec.training.failures import FiniteTraining, WholeCheckpoints, failures_located
 from genrec.training.lightning_internals import after_each_epoch, batches_read, name_next_file
+from genrec.training.precision import BFLOAT16, Bfloat16
 
 HARMLESS_WARNINGS = (
     ".*does not have many workers.*",  # batches are built by whole-array indexing: workers would only copy them
@@ -65,11 +66,12 @@ class BaseTrainer:
         check_gpus(config.gpus)
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         pl.seed_everything(config.random_seed, workers=True, verbose=False)
+        is_bfloat16 = config.precision == BFLOAT16
         self.trainer = pl.Trainer(
             accelerator="gpu" if config.gpus else "cpu",
             devices=config.gpus or 1,
             max_epochs=config.max_epochs,
-            precision=config.precision,  # type: ignore[arg-type]
+            precision=None if is_bfloat16 else config.precision,  # type: ignore[arg-type]
             # a model that steps its optimizers itself also clips for itself
             gradient_clip_val=config.gradient_clip_val if self.model.automatic_optimization else None,
             accumulate_grad_batches=config.accumulate_grad_batches,
@@ -78,7 +80,7 @@ class BaseTrainer:
             check_val_every_n_epoch=max(int(config.val_check_interval), 1),
             num_sanity_val_steps=0,
             callbacks=self._callbacks(),
-            plugins=[WholeCheckpoints()],
+            plugins=[WholeCheckpoints(), *([Bfloat16(config.gpus)] if is_bfloat16 else [])],
             logger=self.logger,
             deterministic=config.deterministic,
             enable_progress_bar=self._draws_progress(),

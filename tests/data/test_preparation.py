@@ -256,3 +256,10 @@ def test_without_a_table_no_item_has_a_row():
     described, without_row = describe(numbered, pd.DataFrame({"item_key": pd.Series([], dtype="str")}))
     assert list(described) == ["item_id", "item_key"]
     assert without_row == 2
+
+
+def test_an_interaction_at_the_time_of_the_users_one_before_is_tied():
+    rows = [("a", "x", 5), ("a", "y", 5), ("a", "z", 6), ("b", "x", 6), ("b", "y", 7), ("b", "z", 7)]
+    interactions = pd.DataFrame(rows, columns=["user_key", "item_key", "time"])
+    prepared = prepare(interactions, min_user_interactions=3, min_item_interactions=1, repeats="keep", ties="file")
+    assert prepared.histories.tied.tolist() == [False, True, False, False, False, True]

@@ -331,7 +331,9 @@ def cut(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-HISTORY = {"items": np.arange(1, 10, dtype=np.int32), "offsets": np.array([0, 5, 9]), "n_items": 9}
+HISTORY = {
+    "items": np.arange(1, 10, dtype=np.int32), "offsets": np.array([0, 5, 9]), "tied": np.zeros(9, bool), "n_items": 9,
+}  # fmt: skip
 TABLE, EMBEDDINGS, HISTORIES = "data/code_table.npy", "data/item_embeddings.npy", "data/prepared/histories.npz"
 RQVAE, TIGER = "data/models/rqvae.ckpt", "data/models/tiger.ckpt"
 SASREC, ETEGREC = "data/models/sasrec.ckpt", "data/models/etegrec.ckpt"
@@ -399,10 +401,11 @@ FILES: list[tuple[str, str, Content, tuple[str, ...]]] = [
     ("evaluate_baselines", HISTORIES, None, ("histories.npz not found",)),
     ("evaluate_baselines", HISTORIES, cut, ("is no sound file of numpy arrays",)),
     ("evaluate_baselines", HISTORIES, b"", ("is no sound file of numpy arrays",)),
-    ("evaluate_baselines", HISTORIES, npz(items=HISTORY["items"]), ("must hold items, offsets and n_items, got i",)),
+    ("evaluate_baselines", HISTORIES, npz(items=HISTORY["items"]), ("must hold items, offsets, tied and n_items",)),
     ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"n_items": 8}), ("items must be item_ids 1..8",)),
     ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"offsets": np.array([0, 5])}), ("offsets must rise from 0",)),
     ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"items": np.arange(9)}), ("items must be item_ids 1..9",)),
+    ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"tied": np.ones(9, bool)}), ("tied must say of each item",)),
     ("prepare_data", "data/raw/source.json", None, ("source.json not found", "run `dvc repro fetch_data` first")),
     ("prepare_data", "data/raw/source.json", b"{", ("source.json is not what fetch_data writes", "fetch_data`")),
     ("prepare_data", "data/raw/source.json", b'{"dataset": 1}', ("is not what fetch_data writes",)),

@@ -232,9 +232,24 @@ def test_batches_are_padded_on_the_right_and_no_wider_than_needed(histories):
 def test_a_segments_history_and_targets_stand_side_by_side(histories):
     part = histories.train_part()
     for segments in SegmentSampler(part, 5, 4, seed=0):
-        batch = Segments(part)[segments]
+        batch = Segments()[segments]
         assert torch.equal(batch["history"] > 0, batch["target"] > 0)
         assert torch.equal(batch["history"][:, 1:], batch["target"][:, :-1] * (batch["history"][:, 1:] > 0))
+
+
+def test_ties_have_a_new_order_each_epoch_that_follows_from_the_seed(histories):
+    tied = np.ones(len(histories.items), bool)
+    tied[histories.offsets[:-1]] = False
+    histories = Histories(histories.items, histories.offsets, histories.n_items, tied)
+
+    def epoch_of(number, shuffles_ties=True):
+        loader = segment_loader(histories, 100, 4, seed=0, shuffles_ties=shuffles_ties)
+        loader.sampler.set_epoch(number)
+        return sorted(tuple(row[row > 0].tolist()) for batch in loader for row in batch["history"])
+
+    assert epoch_of(1) == epoch_of(1)
+    assert epoch_of(1) != epoch_of(2)
+    assert epoch_of(1, shuffles_ties=False) == epoch_of(2, shuffles_ties=False)
 
 
 def test_batches_are_int64(histories):

@@ -209,7 +209,7 @@ def test_a_folder_of_another_model_is_refused(tmp_path):
 def test_a_folder_whose_weights_are_not_all_there_is_refused(tmp_path):
     save_folder(sasrec(), tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    del weights["norm.weight"]
+    del weights["transformer.norm.weight"]
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="holds no SASRec"):
         load_folder(SASRec, tmp_path)

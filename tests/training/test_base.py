@@ -141,6 +141,20 @@ def test_steps_are_clipped_to_the_norm_of_the_config(tmp_path):
     assert fit(tmp_path, [1.0], gradient_clip_val=0.25)[0].weight.item() == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_fused_optimizer_is_clipped_in_either_precision(tmp_path, precision):
+    """In bfloat16 every stage stopped at its first step: Lightning takes a fused optimizer to unscale gradients."""
+
+    class Fused(Scripted):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=1.0, fused=True)
+
+    model = Fused([1.0])
+    settings = config(tmp_path, max_epochs=1, gradient_clip_val=0.25, precision=precision)
+    BaseTrainer(model, settings, CurveLogger()).train(batches(), batches())
+    assert model.weight.item() == pytest.approx(0.25)
+
+
 def test_the_restored_model_is_tested(tmp_path):
     _, trainer = fit(tmp_path, [3.0, 1.0, 2.0])
     assert trainer.test(batches()) == {"test_weight": 2}
