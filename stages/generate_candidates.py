@@ -25,9 +25,12 @@ def main() -> None:
     trainer = read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
     histories = Histories.load(HISTORIES)
+    models = {  # all of them before the first search
+        generator: load_model(generator.network_class(), generator.checkpoint, n_items=histories.n_items)
+        for generator in proposing_generators()
+    }
     with replaced(CANDIDATES) as folder:
-        for generator in proposing_generators():
-            model = load_model(generator.network_class(), generator.checkpoint, n_items=histories.n_items)
+        for generator, model in models.items():
             search = (
                 search_by_generation(model.generator, n)
                 if generator.ranks == "beams"

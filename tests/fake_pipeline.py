@@ -78,7 +78,7 @@ class Pipeline:
 
     def set_param(self, key: str, value: str) -> None:
         file = self.folder / "params.yaml"
-        file.write_text(re.sub(rf"\b{key}: .*", f"{key}: {value}", file.read_text()))
+        file.write_text(re.sub(rf"\b{key}: .*", f"{key}: {value}", file.read_text(), count=1))
         read_params.cache_clear()
 
     @property

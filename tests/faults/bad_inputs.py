@@ -337,8 +337,8 @@ HISTORY = {
 TABLE, EMBEDDINGS, HISTORIES = "data/code_table.npy", "data/item_embeddings.npy", "data/prepared/histories.npz"
 RQVAE, TIGER = "data/models/rqvae.ckpt", "data/models/tiger.ckpt"
 SASREC, ETEGREC = "data/models/sasrec.ckpt", "data/models/etegrec.ckpt"
-TWO_TOWER, RANKER = "data/models/two_tower.ckpt", "data/models/rankers/tiger.ckpt"
-CANDIDATES = "data/candidates/tiger_test.parquet"
+TWO_TOWER, RANKER = "data/models/two_tower.ckpt", "data/models/rankers/two_tower.ckpt"
+CANDIDATES = "data/candidates/two_tower_test.parquet"
 Content = bytes | Callable[[bytes], bytes] | str | None
 FILES: list[tuple[str, str, Content, tuple[str, ...]]] = [
     ("train_tiger", TABLE, None, ("data/code_table.npy not found", "run `dvc repro`")),
@@ -396,7 +396,7 @@ FILES: list[tuple[str, str, Content, tuple[str, ...]]] = [
     ("train_ranker", "data/prepared/interactions.parquet", parquet(item_id=[1]), ("has 1 rows, but", "npz 9; run")),
     ("train_ranker", "data/prepared/items.parquet", parquet(item_id=[1]), ("the item table has 1 rows, but the code",)),
     ("evaluate_ranker", SASREC, "data/models/other_sasrec.ckpt", ("sasrec.ckpt was trained with n_items=8",)),
-    ("evaluate_ranker", RANKER, "data/models/rankers/other.ckpt", ("tiger.ckpt was trained with n_items=8",)),
+    ("evaluate_ranker", RANKER, "data/models/rankers/other.ckpt", ("two_tower.ckpt was trained with n_items=8",)),
     ("evaluate_ranker", CANDIDATES, "data/candidates/other.parquet", ("has item_id 10, but the data end at 9; run",)),
     ("evaluate_baselines", HISTORIES, None, ("histories.npz not found",)),
     ("evaluate_baselines", HISTORIES, cut, ("is no sound file of numpy arrays",)),

@@ -93,9 +93,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_model(HistoryTowers(n_items, embedding_dim=8), models / f"{name}two_tower.ckpt")
     (models / "rankers").mkdir()
     (folder / "data/candidates").mkdir()
-    for name, n_items in (("tiger", 9), ("other", 8)):
+    for name, n_items in (("two_tower", 9), ("other", 8)):
         save_model(Ranker("wide_deep", n_items, [n_items + 1], 7), models / f"rankers/{name}.ckpt")
-    for name, item in (("tiger_test", 9), ("other", 10)):
+    for name, item in (("two_tower_test", 9), ("other", 10)):
         found = Candidates(torch.tensor([[item], [1]]), torch.zeros(2, 1))
         found.save(folder / f"data/candidates/{name}.parquet")
     pd.DataFrame({"item_id": range(1, 10)}).to_parquet(folder / "data/prepared/interactions.parquet")

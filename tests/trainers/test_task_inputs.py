@@ -19,7 +19,7 @@ from genrec.ranking.mtl_trainer import MTLTrainer
 from genrec.tasks.features import SparseFeature
 from genrec.towers.match_trainer import MatchTrainer
 from genrec.training.curves import CurveLogger
-from trainers.test_task import TYPES, A, B, assert_equal, loader, rows, trainer, val_loader
+from tasks.test_task_trainer import TYPES, A, B, assert_equal, loader, rows, trainer, val_loader
 
 pytestmark = pytest.mark.slow
 
