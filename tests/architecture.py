@@ -187,7 +187,7 @@ class Project:
         ]
 
     def is_bare_package(self, file: str) -> bool:
-        """Whether it is an __init__.py that can not change an output: a docstring, or with it a facade."""
+        """Whether it is an __init__.py that cannot change an output: a docstring, or with it a facade."""
         return file.endswith("__init__.py") and all(
             is_text(line) or is_of_facade(line) for line in self.code[file].body
         )
@@ -332,7 +332,7 @@ def constants(tree: ast.Module) -> set[str]:
 
 
 def wrong_params(project: Project, name: str) -> list[str]:
-    """The sections that a stage declares are those that it reads; `runtime` can not change a result."""
+    """The sections that a stage declares are those that it reads; `runtime` cannot change a result."""
     keys = sections_read(project.code[project.file_of_stage(name)])
     # of its own section all counts
     keys = {key.partition(".")[0] if key.startswith((f"{name}.", "runtime.")) else key for key in keys} - {"runtime"}
@@ -343,7 +343,7 @@ def wrong_params(project: Project, name: str) -> list[str]:
 def sections_read(tree: ast.Module) -> set[str]:
     """The sections of params.yaml that a file reads by `read_section(Class)` and `read_seed()`.
 
-    Of `read_section(Class).key` only that key counts: a change elsewhere in the section can not change the outputs.
+    Of `read_section(Class).key` only that key counts: a change elsewhere in the section cannot change the outputs.
     """
     sections = set()
     narrowed = {id(node.value): f".{node.attr}" for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

@@ -51,7 +51,7 @@ def test_the_script_s_own_steps():
     dataset = DatasetFactory.create_sequence_dataset(
         "p5_amazon", root="dataset/amazon", split="beauty", train_test_split="train", pretrained_rqvae_path="rqvae.ckpt"
     )
-    config.vocab_size = dataset.vocab_size  # 1,024 tokens can not hold two times 1,024 codes
+    config.vocab_size = dataset.vocab_size  # 1,024 tokens cannot hold two times 1,024 codes
     model = Tiger(
         vocab_size=config.vocab_size,
         embedding_dim=config.embedding_dim,

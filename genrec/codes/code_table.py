@@ -74,7 +74,7 @@ def save_code_table(table: Tensor, file: Path) -> None:
 
 
 def check_capacity(n_items: int, code_num: int, num_levels: int, max_collision_rate: float) -> None:
-    """Refuse codebooks that can not tell a catalogue's items apart, however well they are trained.
+    """Refuse codebooks that cannot tell a catalogue's items apart, however well they are trained.
 
     Raises:
         UserError: there are fewer semantic IDs than items, or more items must collide than the gate lets through.

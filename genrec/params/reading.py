@@ -120,7 +120,7 @@ def read_yaml(path: Path) -> Any:
         except yaml.YAMLError as mistake:
             raise UserError(f"{path} is not valid YAML: {' '.join(str(mistake).split())}; mend it") from mistake
         except (RecursionError, ValueError) as mistake:  # thousands of brackets; a date in month 13
-            raise UserError(f"{path} holds a value that can not be read ({mistake}); mend it") from None
+            raise UserError(f"{path} holds a value that cannot be read ({mistake}); mend it") from None
 
 
 # a safe loader; the one in C, where there is one, is ten times as fast

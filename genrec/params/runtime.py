@@ -5,6 +5,6 @@ from genrec.params.types import Switch, section
 
 @section
 class Runtime:
-    """What can not change a result: no stage depends on it."""
+    """What cannot change a result: no stage depends on it."""
 
     progress_bar: Switch

@@ -82,7 +82,7 @@ class Store:
         """Make the database's folder, and fail at once where MLflow would try to open the file for minutes.
 
         Raises:
-            OSError: the folder can not be written, or the file is something else.
+            OSError: the folder cannot be written, or the file is something else.
         """
         if self.database is None:
             return

@@ -25,7 +25,7 @@ PIPELINE_FILE = Path("dvc.yaml")
 REPORTS = Path("reports")
 PREPARED = Path("data/prepared")
 
-# What can not change a result has no part in a state's identity.
+# What cannot change a result has no part in a state's identity.
 UNRELATED_SECTIONS = ("runtime", "track")
 MAX_ARTIFACT_BYTES = 5_000_000
 

@@ -51,7 +51,7 @@ def publish() -> Publication | None:
     those of the project that DVC names in `DVC_ROOT`.
 
     Raises:
-        UserError: the store does not answer or can not be used. All results are kept; the next `dvc repro` publishes.
+        UserError: the store does not answer or cannot be used. All results are kept; the next `dvc repro` publishes.
     """
     execution = Execution.current()
     params = read_params()
@@ -95,7 +95,7 @@ def finished_runs() -> list[FinishedRun]:
     """All finished runs of the project's experiment, the newest first.
 
     Raises:
-        UserError: the store does not answer or can not be used.
+        UserError: the store does not answer or cannot be used.
     """
     execution, params = Execution.current(), read_params()
     store = Store.find(execution.root)

@@ -75,7 +75,7 @@ def ranker_labels(kind: str, rows: RankingRows, scale: RatingScale) -> torch.Ten
         return rows.clicks
     if rows.ratings.isnan().all():
         others = ", ".join(CLICK_NETWORKS)
-        raise UserError(f"network {kind!r} learns ratings, which the data have not; set train_ranker.network: {others}")
+        raise UserError(f"network {kind!r} learns ratings, and the data have none; set train_ranker.network: {others}")
     if scale.highest == scale.lowest:
         raise UserError(
             f"network {kind!r} learns ratings, but all are {scale.highest:g}; set train_ranker.network: "

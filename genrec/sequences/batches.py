@@ -98,7 +98,7 @@ class BatchSampler(Sampler[Any]):
 class SegmentSampler(Sampler[Any]):
     """Histories cut into stretches of at most `max_history` targets; where the first cut falls changes each epoch.
 
-    Every target of a long history is thus learned once an epoch, behind ever other beginnings.
+    Every target of a long history is thus learned once an epoch, after a new beginning each time.
 
     Args:
         shuffles_ties: put interactions of one time into a new order each epoch.

@@ -349,7 +349,7 @@ class TaskTrainer(BaseTrainer):
         callbacks = super()._selection()
         for callback in callbacks:
             if isinstance(callback, EarlyStopping):
-                callback.check_finite = False  # an epoch that can not be measured is one without gain
+                callback.check_finite = False  # an epoch that cannot be measured is one without gain
         return callbacks
 
     def _callbacks(self) -> list[Callback]:

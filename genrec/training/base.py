@@ -246,7 +246,7 @@ def check_loader(loader: Any, name: str) -> None:
 
 
 def check_trained(trainer: pl.Trainer) -> None:
-    """Refuse what `check_loader` can not see: a loader that knows no length and gave no batch.
+    """Refuse what `check_loader` cannot see: a loader that knows no length and gave no batch.
 
     Raises:
         ValueError: no batch was read.
@@ -256,7 +256,7 @@ def check_trained(trainer: pl.Trainer) -> None:
 
 
 def check_gpus(gpus: int | list[int], name: str = "gpus", given: Any = None) -> None:
-    """Refuse GPUs that this machine has not, and more than one.
+    """Refuse GPUs that this machine does not have, and more than one.
 
     Args:
         name, given: the argument or parameter that chose them, and its value; by default `gpus` itself.

@@ -284,7 +284,7 @@ PARAMS_FILES: list[Case] = [
     ("an object", b"seed: !!python/object/apply:os.system ['touch stolen']\n", ("is not valid YAML", "python/object")),
     ("a name", b"seed: !!python/name:os.system\n", ("is not valid YAML", "python/name")),
     ("brackets", b"seed: " + b"[" * 3000 + b"]" * 3000, ("params.yaml",)),
-    ("month 13", b"seed: 2020-13-01\n", ("params.yaml holds a value that can not be read (month must be in 1..12)",)),
+    ("month 13", b"seed: 2020-13-01\n", ("params.yaml holds a value that cannot be read (month must be in 1..12)",)),
     ("an unknown section", b"sed: 1\n", ("unknown key 'sed'; did you mean 'seed'?", "key 'seed' is missing")),
 ]
 

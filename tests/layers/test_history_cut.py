@@ -6,9 +6,9 @@ import torch
 from genrec.layers.history_cut import last_items
 from genrec.models.etegrec.module import ETEGRec
 from genrec.models.sasrec import SASRec
+from genrec.models.sasrec_towers import SASRecTowers
 from genrec.models.tiger import Tiger
 from genrec.networks.generating.history_towers import HistoryTowers
-from genrec.models.sasrec_towers import SASRecTowers
 
 LONG = torch.tensor([[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 0, 0], [0, 0, 0, 0, 0, 6, 7]])
 CUT = torch.tensor([[4, 5, 6, 7], [2, 3, 4, 5], [6, 7, 0, 0]])

@@ -112,7 +112,7 @@ def test_characters_that_the_default_font_lacks_come_from_one_that_has_them(tmp_
     def characters(family):
         return set(FT2Font(next(f.fname for f in fontManager.ttflist if f.name == family)).get_charmap())
 
-    # warnings are errors here, and matplotlib warns of a character that it can not draw
+    # warnings are errors here, and matplotlib warns of a character that it cannot draw
     lacking = chr(min(c for c in characters("STIXGeneral") - characters("DejaVu Sans") if chr(c).isprintable()))
     figure = plot(torch.eye(2), [lacking, "b"], ["x", "y"], save_path=tmp_path / "map.png")
     assert figure.axes[0].get_xticklabels()[0].get_fontfamily() == ["sans-serif", "STIXGeneral"]

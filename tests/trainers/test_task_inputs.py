@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import mean_squared_error, roc_auc_score
+from tasks.test_task_trainer import TYPES, A, B, assert_equal, loader, rows, trainer, val_loader
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -19,7 +20,6 @@ from genrec.ranking.mtl_trainer import MTLTrainer
 from genrec.tasks.features import SparseFeature
 from genrec.towers.match_trainer import MatchTrainer
 from genrec.training.curves import CurveLogger
-from tasks.test_task_trainer import TYPES, A, B, assert_equal, loader, rows, trainer, val_loader
 
 pytestmark = pytest.mark.slow
 

@@ -127,7 +127,7 @@ def sections_read(tree):
     """Each reading by its longest form: of `read_section(Evaluate).item_knn` not `Evaluate` too."""
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     readings = {section_of(node) for node in ast.walk(tree) if id(node) not in inner} - {None}
-    # the progress bar can not change a result
+    # the progress bar cannot change a result
     return {reading for reading in readings if not reading.startswith("Runtime")}
 
 

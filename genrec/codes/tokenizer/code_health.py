@@ -45,7 +45,7 @@ def _spread(counts: Tensor, n_possible: int, suffix: str = "") -> dict[str, floa
     """Entropy, as a share of the most that is possible, and perplexity of codes that occur `counts` times."""
     frequencies = counts.double() / counts.sum()
     entropy = float(torch.special.entr(frequencies).sum())
-    # a small catalogue can not fill all codes: its own size bounds what is possible
+    # a small catalogue cannot fill all codes: its own size bounds what is possible
     possible = math.log(min(n_possible, int(counts.sum())))
     return {f"entropy{suffix}": entropy / possible if possible else 1.0, f"perplexity{suffix}": math.exp(entropy)}
 

@@ -29,7 +29,7 @@ def test_entropy_is_relative_to_the_most_that_is_possible():
     codes = torch.tensor([[0], [0], [0], [1]])
     entropy = -(3 / 4 * math.log(3 / 4) + 1 / 4 * math.log(1 / 4))
     assert code_health(codes, code_num=2)["min_entropy"] == pytest.approx(entropy / math.log(2))
-    # four items can not fill 256 codes
+    # four items cannot fill 256 codes
     assert code_health(codes, code_num=256)["min_entropy"] == pytest.approx(entropy / math.log(4))
 
 
