@@ -118,7 +118,7 @@ def test_labels_of_clicks_of_ratings_and_of_likes():
 
 
 def test_data_without_ratings_are_refused_where_they_are_needed():
-    with pytest.raises(UserError, match="'mmoe' learns ratings, which the data have not; set train_ranker.network"):
+    with pytest.raises(UserError, match="'mmoe' learns ratings, and the data have none; set train_ranker.network"):
         ranker_labels("mmoe", some_rows([torch.nan] * 3), RatingScale.of(None))
 
 
