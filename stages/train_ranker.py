@@ -25,6 +25,7 @@ from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.output import read_parquet, replaced
 from genrec.training.curves import Listener
+from genrec.training.device import device_of
 from genrec.training.stage import TrainingStage
 
 HISTORIES = Path("data/prepared/histories.npz")
@@ -40,9 +41,10 @@ CURVES = Path("reports/train_ranker/history.csv")
 def main() -> None:
     config, trainer, knn = read_section(TrainRanker), read_section(Trainer), read_section(Evaluate).item_knn
     torch.set_num_threads(trainer.num_threads)
-    histories, sasrec = Histories.load(HISTORIES), load_model(SASRecNetwork, SASREC)
+    histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
+    sasrec = load_model(SASRecNetwork, SASREC).to(device)
     max_history = min(config.max_history, sasrec.max_history)
-    builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window)
+    builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window, device)
     live = live_curves("train_ranker")  # one for all rankers: trouble with the store is said once
     curves: dict[int, dict[str, float]] = {}
     metrics = {}
