@@ -1,10 +1,16 @@
 """Scratch: kept when a stage breaks off, gone when it ends, never another state's."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from genrec.training.scratch import scratch
+
+PROJECT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -88,3 +94,55 @@ def test_another_folder_starts_afresh(project, tmp_path, monkeypatch):
     here = folder_of([Settings(0.1)], project).name
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))
     assert folder_of([Settings(0.1)], project).name != here
+
+
+class TestTheSameTrainingTwiceAtOnce:
+    """Workers of DVC's queue shared a folder, and the first to end removed the best weights of the other."""
+
+    def test_each_has_a_folder_of_its_own(self, project):
+        with scratch("train", [7], []) as first:
+            (first / "best.ckpt").write_text("weights")
+            with scratch("train", [7], []) as second:
+                assert second != first
+                assert list(second.iterdir()) == []
+            assert (first / "best.ckpt").exists()
+        assert list(first.parent.iterdir()) == []
+
+    def test_one_that_ends_first_leaves_the_other_its_own(self, project):
+        first, second = (scratch("train", [7], []) for _ in range(2))
+        folders = first.__enter__(), second.__enter__()
+        (folders[1] / "best.ckpt").write_text("weights")
+        first.__exit__(None, None, None)
+        assert (folders[1] / "best.ckpt").exists()
+        second.__exit__(None, None, None)
+        assert list(folders[0].parent.iterdir()) == []
+
+    def test_killed_ones_block_nobody_and_are_gone_on_from(self, project):
+        script = (
+            "import os, sys\n"
+            "from genrec.training.scratch import scratch\n"
+            "with scratch('train', [7], []) as folder:\n"
+            "    (folder / 'last.ckpt').write_text(sys.argv[1])\n"
+            "    print(folder, flush=True)\n"
+            "    sys.stdin.read()\n"
+        )
+        workers = []
+        for name in "ab":
+            worker = subprocess.Popen(
+                [sys.executable, "-c", script, name], env={**os.environ, "PYTHONPATH": str(PROJECT)}, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+            workers.append((worker, Path(worker.stdout.readline().strip())))
+        assert workers[0][1] != workers[1][1]
+        for worker, _ in workers:
+            worker.kill()
+            worker.communicate()
+        with scratch("train", [7], []) as first, scratch("train", [7], []) as second:
+            assert [(folder / "last.ckpt").read_text() for folder in (first, second)] == ["a", "b"]
+
+    def test_what_killed_ones_left_goes_away_with_the_one_that_ends_well(self, project):
+        with pytest.raises(KeyboardInterrupt), scratch("train", [7], []), scratch("train", [7], []):
+            raise KeyboardInterrupt
+        with scratch("train", [7], []) as folder:
+            assert len(list(folder.parent.iterdir())) == 2
+        assert list(folder.parent.iterdir()) == []
