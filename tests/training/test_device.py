@@ -11,6 +11,7 @@ from genrec.training.device import device_of
 def _restored(monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    torch.use_deterministic_algorithms(False)  # a training before may have asked for them
     yield
     torch.use_deterministic_algorithms(False)
 
