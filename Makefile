@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install repro test test-oldest test-faults lint audit ui preset smoke bench clean
+.PHONY: help install repro test test-plain test-oldest test-faults lint audit ui preset smoke bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ $(OLDEST)/.installed: pyproject.toml constraints.txt
 	  -c $(OLDEST)/torch.txt -e '.[dev]'
 	@touch $@
 
+test-plain: $(STAMP)  ## run the tests that train again, without the processor's vector instructions
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow tests
+
 lint: $(STAMP)  ## ruff, mypy and bandit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,7 +71,8 @@ preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz]: put a preset's valu
 	$(BIN)/python -m genrec.params $(NAME) $(if $(FILE),--path $(FILE))
 
 smoke: $(STAMP)  ## run the whole pipeline on small synthetic data, in two temporary clones side by side
-	$(BIN)/python -m pytest -m pipeline -n 2 --dist loadfile tests/test_pipeline.py tests/test_pipeline_again.py
+	$(BIN)/python -m pytest -m pipeline -n 2 --dist loadfile tests/test_pipeline.py tests/test_pipeline_again.py \
+	  tests/test_extending.py
 
 bench: $(BENCH)/.installed  ## measure speed against public implementations [ONLY=tiger_training] [BEAUTY=sequences.txt.gz]
 	BEAUTY=$(BEAUTY) $(BENCH)/bin/python -W ignore -m benchmarks.run $(ONLY)

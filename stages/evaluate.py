@@ -31,7 +31,7 @@ def main(name: str) -> None:
         if generator.ranks == "beams"
         else evaluator.of_scores(model.scores, model.max_history)
     )
-    write_evaluations({name: evaluation}, generator.metrics, generator.intervals)
+    write_evaluations({name: evaluation}, generator.metrics, generator.intervals, generator.ranks_file)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from genrec.sequences.histories import Histories
 HISTORIES = Path("data/prepared/histories.npz")
 METRICS = Path("reports/evaluate_baselines/metrics.json")
 INTERVALS = Path("reports/evaluate_baselines/intervals.json")
+RANKS = Path("data/ranks/baselines.npz")
 
 
 @torch.inference_mode()
@@ -31,7 +32,7 @@ def main() -> None:
         "popularity": evaluator.of_scores(popularity.scores, max_history=1),
         "item_knn": evaluator.of_scores(item_knn.scores, max_history=knn.history),
     }
-    write_evaluations(evaluations, METRICS, INTERVALS)
+    write_evaluations(evaluations, METRICS, INTERVALS, RANKS)
 
 
 if __name__ == "__main__":

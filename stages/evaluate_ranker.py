@@ -1,12 +1,15 @@
-"""Evaluate each generator's candidates in its ranker's order; only on test, since rankers learned from validation."""
+"""Evaluate each generator's candidates in its ranker's order, and by the best single signal that the ranker sees.
+
+Only on test, since rankers learned from validation.
+"""
 
 from pathlib import Path
 
 import torch
 
 from genrec.evaluation.evaluator import Evaluation, write_evaluations
-from genrec.evaluation.reranking import measure_reordered
-from genrec.generators.entry import proposing_generators
+from genrec.evaluation.reranking import best_signal, measure_reordered, order_by_signal
+from genrec.generators.entry import GeneratorEntry, proposing_generators
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.params.evaluate import Evaluate
 from genrec.params.evaluate_ranker import EvaluateRanker
@@ -29,6 +32,7 @@ CANDIDATES = Path("data/candidates")
 RANKERS = Path("data/models/rankers")
 METRICS = Path("reports/evaluate_ranker/metrics.json")
 INTERVALS = Path("reports/evaluate_ranker/intervals.json")
+RANKS = Path("data/ranks/ranker.npz")
 
 ROWS_AT_ONCE = 8192
 
@@ -39,14 +43,15 @@ def main() -> None:
     rating_weight = read_section(EvaluateRanker).rating_weight
     torch.set_num_threads(trainer.num_threads)
     histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
-    sasrec = load_model(SASRecNetwork, SASREC).to(device)
+    sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items).to(device)
     max_history = min(read_section(TrainRanker).max_history, sasrec.max_history)
     knn = config.item_knn
     builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window, device)
     evaluations = {}
     for generator in proposing_generators():
-        candidates = Candidates.load(CANDIDATES / f"{generator.name}_test.parquet", histories.n_users)
-        ranker = load_model(Ranker, RANKERS / generator.checkpoint.name).to(device)
+        file = CANDIDATES / f"{generator.name}_test.parquet"
+        candidates = Candidates.load(file, histories.n_users, histories.n_items)
+        ranker = load_model(Ranker, RANKERS / generator.checkpoint.name, n_items=histories.n_items).to(device)
         rows = builder.rows(candidates, "test")
         batches = feature_loader(rows.features, None, ROWS_AT_ONCE)
         there = ({name: value.to(device) for name, value in x.items()} for x in batches)
@@ -54,7 +59,18 @@ def main() -> None:
         reordered = reorder(candidates, rows.users, rows.places, scores)
         figures = measure_reordered(reordered, histories, "test", config.ks, config.bootstrap_samples, seed)
         evaluations[generator.ranked_name] = Evaluation({"test": figures})
-    write_evaluations(evaluations, METRICS, INTERVALS)
+        signal = choose_signal(generator, builder, max(config.ks))
+        alone = order_by_signal(candidates, rows, signal)
+        figures = measure_reordered(alone, histories, "test", config.ks, config.bootstrap_samples, seed)
+        evaluations[generator.best_signal_name] = Evaluation({"test": figures}, {f"by_{signal}": 1.0})
+    write_evaluations(evaluations, METRICS, INTERVALS, RANKS)
+
+
+def choose_signal(generator: GeneratorEntry, builder: RowBuilder, k: int) -> str:
+    """On validation, from which the rankers learned too."""
+    histories, file = builder.histories, CANDIDATES / f"{generator.name}_validation.parquet"
+    candidates = Candidates.load(file, histories.n_users, histories.n_items)
+    return best_signal(candidates, builder.rows(candidates, "validation"), histories, "validation", k)
 
 
 if __name__ == "__main__":

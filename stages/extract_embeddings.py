@@ -16,7 +16,7 @@ from genrec.params.reading import read_section
 from genrec.params.trainer import Trainer
 from genrec.pipeline.command import run_stage
 from genrec.storage.checkpoint import load_model
-from genrec.storage.files import save_array
+from genrec.storage.files import save_array, user_path
 from genrec.storage.output import read_parquet
 
 ITEMS = Path("data/prepared/items.parquet")
@@ -34,7 +34,7 @@ def main() -> None:
         embeddings = embed_texts(read_parquet(ITEMS), config.text, trainer.gpus)
     else:
         item_keys = read_parquet(ITEMS, columns=["item_key"])["item_key"].tolist()
-        embeddings = read_embeddings(Path(config.path), item_keys)
+        embeddings = read_embeddings(user_path(config.path, "extract_embeddings.path"), item_keys)
     if config.standardize:
         embeddings = standardize(embeddings)
     save_array(embeddings, EMBEDDINGS)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from genrec.data.fetching import fetch
 from genrec.params.fetch_data import FetchData
-from genrec.params.reading import read_section, read_seed
+from genrec.params.reading import read_section
 from genrec.pipeline.command import run_stage
 from genrec.storage.output import replaced
 
@@ -12,9 +12,9 @@ RAW = Path("data/raw")
 
 
 def main() -> None:
-    config, seed = read_section(FetchData), read_seed()
+    config = read_section(FetchData)
     with replaced(RAW) as folder:
-        fetch(config, seed, folder).save(folder)
+        fetch(config, folder).save(folder)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from genrec.data.manifest import Manifest
 from genrec.data.preparation import describe, prepare
-from genrec.data.readers import read_interactions, read_items, read_users
+from genrec.data.readers import check_fits, read_interactions, read_items, read_users
+from genrec.errors import UserError
 from genrec.params.prepare_data import PrepareData
 from genrec.params.reading import read_section
 from genrec.pipeline.command import run_stage
@@ -29,6 +30,13 @@ def main() -> None:
         repeats=config.repeats,
         ties=config.ties,
     )
+    if len(prepared.users) < 2:
+        raise UserError(
+            f"one user is left of the {prepared.statistics['users_read']:,} read, but a ranker learns from users and"
+            " chooses its epoch by others; give data of more users, or lower prepare_data.min_user_interactions"
+        )
+    check_fits(RAW, manifest.items, prepared.items, item_table)
+    check_fits(RAW, manifest.users, prepared.users, user_table)
     items, items_without_row = describe(prepared.items, item_table)
     users, users_without_row = describe(prepared.users, user_table)
 

@@ -74,14 +74,15 @@ def main() -> None:
             final_max_epochs=final_epochs(config, starts_anew),
             final_early_stopping_patience=config.final_stage.patience,
         )
-        ETEGRecTrainer(model, training, stage.logger).train(
+        etegrec_trainer = ETEGRecTrainer(model, training, stage.logger)
+        etegrec_trainer.train(
             training_loader(
                 histories, size.encoder, size.max_history, config.batch_size, seed, config.windows_per_epoch
             ),
             window_loader(histories, "validation", size.max_history, config.batch_size, seed),
         )
         save_code_table(model.generator.code_table, CODE_TABLE)
-        stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val_ndcg_at_10", "max"))
+        stage.write(model, MODEL, CURVES, METRICS, etegrec_trainer.summary())
 
 
 def final_epochs(config: TrainEtegrec, starts_anew: bool) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from genrec.codes.code_table import load_code_table
+from genrec.errors import UserError
 from genrec.generators.entry import GeneratorEntry, proposing_generators
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.params.evaluate import Evaluate
@@ -16,7 +17,7 @@ from genrec.params.train_ranker import TrainRanker
 from genrec.params.trainer import Trainer
 from genrec.pipeline.command import run_stage
 from genrec.pipeline.tracking import live_curves
-from genrec.ranking.fit_ranker import RankerSettings, fit_ranker
+from genrec.ranking.fit_ranker import RankerSettings, RatingScale, fit_ranker
 from genrec.ranking.item_attributes import stack_attributes
 from genrec.ranking.ranker import Ranker
 from genrec.ranking.rows import SIGNALS, RowBuilder, draw_users
@@ -24,6 +25,7 @@ from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.output import read_parquet, replaced
+from genrec.training.base import check_gpus
 from genrec.training.curves import Listener
 from genrec.training.device import device_of
 from genrec.training.stage import TrainingStage
@@ -40,9 +42,10 @@ CURVES = Path("reports/train_ranker/history.csv")
 
 def main() -> None:
     config, trainer, knn = read_section(TrainRanker), read_section(Trainer), read_section(Evaluate).item_knn
+    check_gpus(trainer.gpus, "trainer.gpus")
     torch.set_num_threads(trainer.num_threads)
     histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
-    sasrec = load_model(SASRecNetwork, SASREC).to(device)
+    sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items).to(device)
     max_history = min(config.max_history, sasrec.max_history)
     builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window, device)
     live = live_curves("train_ranker")  # one for all rankers: trouble with the store is said once
@@ -62,15 +65,30 @@ def main() -> None:
 
 def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tuple[TrainingStage, Ranker]:
     """The ranker of one generator's candidates; its figures are named after the generator."""
-    shape, config, seed = read_section(Model), read_section(TrainRanker), read_seed()
+    shape, config, knn, seed = (
+        read_section(Model),
+        read_section(TrainRanker),
+        read_section(Evaluate).item_knn,
+        read_seed(),
+    )
     histories, file = builder.histories, CANDIDATES / f"{generator.name}_validation.parquet"
+    holdout = draw_users(histories.n_users, config.holdout, seed)
     table = generator.described_by()
     codes = load_code_table(table, histories.n_items, shape.code_num, shape.num_levels)
     attributes = stack_attributes(codes, read_parquet(ITEMS), config.item_columns)
-    ratings = read_parquet(INTERACTIONS).get("rating")
+    interactions = read_parquet(INTERACTIONS)
+    if len(interactions) != len(histories.items):
+        raise UserError(
+            f"{INTERACTIONS} has {len(interactions):,} rows, but {HISTORIES} {len(histories.items):,};"
+            " run `dvc repro -f prepare_data`"
+        )
+    column = interactions.get("rating")
+    ratings = None if column is None else column.to_numpy()
     with torch.inference_mode():
         rows = builder.rows(
-            Candidates.load(file, histories.n_users), "validation", None if ratings is None else ratings.to_numpy()
+            Candidates.load(file, histories.n_users, histories.n_items),
+            "validation",
+            ratings,
         )
     stage = TrainingStage(
         "train_ranker", read_section(Trainer), read_section(Runtime), seed, live, prefix=f"{generator.name}/"
@@ -98,9 +116,11 @@ def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tup
         progress_bar=stage.progress_bar,
     )
     inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, table, file]
-    with stage.scratch([shape, config], inputs, part=generator.name) as folder:
-        holdout = draw_users(histories.n_users, config.holdout, seed)
-        fit_ranker(ranker, rows, holdout, settings, str(folder), stage.logger, f"train_ranker/{generator.name}")
+    with stage.scratch([shape, config, knn], inputs, part=generator.name) as folder:
+        fit_ranker(
+            ranker, rows, holdout, settings, RatingScale.of(ratings), str(folder), stage.logger,
+            f"train_ranker/{generator.name}",
+        )  # fmt: skip
     return stage, ranker
 
 

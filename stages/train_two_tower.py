@@ -12,7 +12,7 @@ from genrec.params.runtime import Runtime
 from genrec.params.trainer import Trainer
 from genrec.pipeline.command import run_stage
 from genrec.pipeline.tracking import live_curves
-from genrec.sequences.batches import window_loader
+from genrec.sequences.batches import mixed_window_loader, window_loader
 from genrec.sequences.histories import Histories
 from genrec.towers.match_trainer import LIST_WISE, MatchTrainer
 from genrec.training.stage import TrainingStage
@@ -36,7 +36,8 @@ def main() -> None:
         dropout=config.dropout,
         max_history=config.max_history,
     )
-    counts = torch.from_numpy(np.bincount(histories.train_part().items, minlength=histories.n_items + 1))
+    targets = histories.targets(histories.examples("train"))
+    counts = torch.from_numpy(np.bincount(targets, minlength=histories.n_items + 1))
     with stage.scratch([config], [HISTORIES]) as folder:
         MatchTrainer(
             model,
@@ -57,7 +58,7 @@ def main() -> None:
             progress_bar=stage.progress_bar,
             experiment_name="train_two_tower",
         ).fit(
-            window_loader(histories, "train", config.max_history, config.batch_size, seed, config.windows_per_epoch),
+            mixed_window_loader(histories, config.max_history, config.batch_size, seed, config.windows_per_epoch),
             window_loader(histories, "validation", config.max_history, config.batch_size, seed),
         )
         stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val/recall_at_10", "max"))

@@ -18,7 +18,7 @@ SECTIONS = list(read_yaml(PROJECT / "params.yaml"))
 
 # They watch a stage, or hand it the values of params.yaml and the names of the list, which dvc.yaml repeats and these
 # tests compare: they cannot change its outputs, so no stage depends on them but those of NO_OBSERVERS.
-OBSERVERS = ("genrec/errors.py", "genrec/pipeline/", "genrec/params/", "genrec/generators/")
+OBSERVERS = ("genrec/errors.py", "genrec/choices.py", "genrec/pipeline/", "genrec/params/", "genrec/generators/")
 NO_OBSERVERS = {
     "report": ("genrec/generators/",),  # it prints their titles
     "track": OBSERVERS,
@@ -30,6 +30,7 @@ UNITS = {
     "genrec/codes",
     "genrec/evaluation",
     "genrec/generation",
+    "genrec/layers",
     "genrec/ranking",
     "genrec/retrieval",
     "genrec/tasks",
@@ -311,6 +312,7 @@ def listed_paths(project: Project, name: str) -> set[str]:
             "checkpoint": f"data/models/{entry['name']}.ckpt",
             "metrics": f"reports/evaluate_{entry['name']}/metrics.json",
             "intervals": f"reports/evaluate_{entry['name']}/intervals.json",
+            "ranks_file": f"data/ranks/{entry['name']}.npz",
             "described_by": entry["code_table"],
         }
         found |= {path for key, path in places.items() if key in asked}
@@ -452,7 +454,7 @@ def room_of(file: str) -> str:
 
 def may_import(importer: str, imported: str) -> bool:
     """Whether one room may import another, or itself."""
-    if imported == "errors" or importer == imported != "stages":
+    if imported in ("errors", "choices") or importer == imported != "stages":
         return True
     if importer in BESIDE:
         return imported in BESIDE[importer]
@@ -496,7 +498,7 @@ def facade_imports(project: Project, file: str, name: str) -> list[str]:
 
 def misplaced(project: Project) -> list[str]:
     """Files without a place in the rooms, and names that say nothing."""
-    places = {*ROOMS, *BESIDE, "errors", "__init__"}
+    places = {*ROOMS, *BESIDE, "errors", "choices", "__init__"}
     problems = [
         f"{file}: give it a place in tests/architecture.py" for file in project.code if room_of(file) not in places
     ]

@@ -219,6 +219,7 @@ def other_device() -> Iterator[Rules]:
     """Where `DEVICE` can compute."""
     rules = Rules()
     autocast, trainer = torch.autocast, pl.Trainer
+    is_enabled, dtype_of = torch.is_autocast_enabled, torch.get_autocast_dtype
     fused = torch.utils._foreach_utils._get_fused_kernels_supported_devices
 
     def on_other(device_type: str, *args: Any, **kwargs: Any) -> Any:
@@ -248,6 +249,8 @@ def other_device() -> Iterator[Rules]:
     with (
         mock.patch.object(torch, "load", load_there),
         mock.patch.object(torch, "autocast", on_other),
+        mock.patch.object(torch, "is_autocast_enabled", lambda kind: is_enabled("cpu" if kind == "meta" else kind)),
+        mock.patch.object(torch, "get_autocast_dtype", lambda kind: dtype_of("cpu" if kind == "meta" else kind)),
         mock.patch.object(torch, "tensor", made_there(torch.tensor)),
         mock.patch.object(torch, "as_tensor", made_there(torch.as_tensor)),
         mock.patch.object(pl, "Trainer", trainer_there),

@@ -1,7 +1,7 @@
 """The pipeline reruns exactly what has changed, and every room keeps its place; architecture.py holds what looks."""
 
 import ast
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from architecture import (
@@ -100,7 +100,7 @@ FAKE_CODE = {
     "genrec/params/reading.py": '"""The reader."""\nimport yaml\nfrom genrec.errors import UserError',
     "genrec/generators/tiger.py": """
 '''An entry.'''
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from genrec.params.types import section
 ENTRY = GeneratorEntry(name="tiger", title="TIGER", place=1, network="genrec.networks.tiger.TigerNetwork",
     ranks="beams", code_table=Path("data/code_table.npy"))
@@ -124,7 +124,7 @@ class TrainTiger:
     "stages/__init__.py": '"""Stages."""',
     "stages/evaluate.py": """
 '''Evaluate.'''
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from genrec.generators.entry import generator_named
 HISTORIES = Path("data/prepared")
 def main(name):
@@ -133,7 +133,7 @@ def main(name):
 """,
     "stages/train_tiger.py": """
 '''Train.'''
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from genrec.pipeline.command import run_stage
 from genrec.params.model import Model
 from genrec.params.reading import read_section, read_seed
@@ -423,3 +423,44 @@ class TestTheTestsThemselves:
     def test_definitions_have_no_effect(self) -> None:
         lines = ['"""File."""', "import a", "X = a.b()", "X: int = 1", '"""X."""', "def f(): a()", "class C: pass"]
         assert effects("a.py", ast.parse("\n".join(lines))) == []
+
+
+def rows_of_edits() -> list[tuple[str, list[str]]]:
+    """The table of docs/architecture.md: what is edited, and the stages that run."""
+    page = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = page.split("| edit | stages that run |\n|---|---|\n")[1].strip().splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return [(edit, [] if stages == "none" else stages.split(", ")) for edit, stages in cells]
+
+
+class TestTheTableOfEdits:
+    @pytest.mark.parametrize(
+        ("edit", "stages"), rows_of_edits(), ids=lambda cell: cell if isinstance(cell, str) else ""
+    )
+    def test_an_edit_reruns_what_the_table_says(self, project: Project, edit: str, stages: list[str]) -> None:
+        reruns = [name for name in project.stages if name != "track" and depends_on(project, name, edit)]
+        assert reruns == stages
+
+    def test_it_has_a_row_for_each_edit_that_people_asked_about(self) -> None:
+        assert len(rows_of_edits()) >= 9
+
+
+def depends_on(project: Project, stage: str, edit: str) -> bool:
+    """Whether dvc.yaml makes a stage run again after an edit."""
+    file, _, key = edit.replace("`", "").partition(": a new key in ")
+    if not key:
+        return any(PurePosixPath(file).is_relative_to(dep) for dep in paths(project.stages[stage], "deps"))
+    # DVC compares a section as a whole, and a dotted key by itself
+    return key in project.stages[stage].get("params", [])
+
+
+def test_one_file_holds_all_that_reaches_into_lightning() -> None:
+    inside = ("fit_loop.on_", "fit_loop.epoch_loop", "_results", "_filename_suffix", "_logger_connector")
+    found = {
+        file
+        for file, tree in Project(PROJECT).code.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and any(word in f".{ast.unparse(node)}" for word in inside)
+        if not ast.unparse(node).startswith(("self._", "args."))
+    }
+    assert found == {"genrec/training/lightning_internals.py"}

@@ -4,7 +4,6 @@ import copy
 import os
 from abc import ABC, abstractmethod
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -21,6 +20,7 @@ from genrec.data.embeddings import read_embeddings, with_padding_row
 from genrec.data.preparation import Prepared, describe, prepare
 from genrec.data.text_embeddings import encode_texts, encoding_digest, item_texts
 from genrec.sequences.histories import Examples, Histories, Split
+from genrec.storage.files import user_path
 
 if TYPE_CHECKING:
     from genrec.models.rqvae import RqVae
@@ -43,7 +43,8 @@ class BaseRecommenderDataset(ABC):
 
     @abstractmethod
     def read_interactions(self) -> pd.DataFrame:
-        """All interactions, a row each: user_key str, item_key str, and where known time int64 and rating float32.
+        """All interactions, a row each: user_key str, item_key str, and where known time int64 (whole seconds),
+        nanosecond int64 (what a time has beyond its second) and rating float32.
 
         Without a time, a user's interactions stand in their order.
         """
@@ -77,11 +78,13 @@ class BaseRecommenderDataset(ABC):
     def items(self) -> pd.DataFrame:
         """A row an item, in the order of item_ids: item_id, item_key and the item table's columns."""
         numbered = self.prepared.items
-        described, n_without = describe(numbered, self.read_items(numbered["item_key"]))
+        table = self.read_items(numbered["item_key"])
+        described, n_without = describe(numbered, table)
         if n_without == len(numbered):
             raise ValueError(
                 f"the item table of {self.config.root_dir!r} has none of the {n_without} items, such as item_key"
-                f" {numbered['item_key'][0]!r}; it must be that of the same interactions"
+                f" {numbered['item_key'][0]!r}, but {len(table)} others{_such_as(table)}; it must be that of the same"
+                " interactions, its keys spelled alike"
             )
         return described
 
@@ -94,7 +97,7 @@ class BaseRecommenderDataset(ABC):
     def item_features(self) -> Tensor:
         """float32 (n_items + 1, dim), row = item_id, row 0 = 0: from the config's file, else of the items' texts."""
         if self.config.embeddings_path is not None:
-            file = Path(self.config.embeddings_path).expanduser()
+            file = user_path(self.config.embeddings_path, "embeddings_path")
             return torch.from_numpy(read_embeddings(file, self.prepared.items["item_key"].tolist()))
         return torch.from_numpy(check_embeddings(with_padding_row(self._encoded_texts()), self.n_items, "the encoder"))
 
@@ -102,7 +105,8 @@ class BaseRecommenderDataset(ABC):
         """From the cache, unless the config, the model's files or a text has changed."""
         config, text = self.config, self.config.text_config
         digest = encoding_digest(text.get_cache_key(config.split), text.encoder_model, self.item_texts)
-        file = Path(config.root_dir, text.cache_dir, f"{digest}.npy")
+        root, cache = user_path(config.root_dir, "root_dir"), user_path(text.cache_dir, "text_config.cache_dir")
+        file = root / cache / f"{digest}.npy"
         if config.force_reload or not file.exists():
             embeddings = encode_texts(
                 self.item_texts,
@@ -119,6 +123,10 @@ class BaseRecommenderDataset(ABC):
             partial.replace(file)
         cached: NDArray[np.float32] = np.load(file, allow_pickle=False)
         return cached
+
+
+def _such_as(table: pd.DataFrame) -> str:
+    return f", such as {table['item_key'].iloc[0]!r}" if len(table) else ""
 
 
 class ItemDataset(Dataset[dict[str, Any]]):

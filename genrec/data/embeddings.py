@@ -47,14 +47,19 @@ def standardize(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 def _by_key(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from genrec.data.parquet_columns import as_keys  # here: an .npy file needs no pyarrow
 
     try:
         frame = pd.read_parquet(file)
+        if "item_key" not in frame:
+            names = ", ".join(map(str, frame.columns[:8]))
+            raise UserError(f"{file} must have a column item_key, got {names}; name it so")
+        keys = as_keys(pq.read_table(file, columns=["item_key"])["item_key"], "item_key", file)
+        frame = frame.assign(item_key=keys.to_pandas().to_numpy())  # its rows may have names of their own
     except (pa.ArrowException, OSError) as mistake:
-        raise UserError(f"{file} can not be read: {str(mistake).splitlines()[0]}; write it again") from None
-    if "item_key" not in frame:
-        raise UserError(f"{file} must have a column item_key, got {', '.join(map(str, frame.columns[:8]))}; name it so")
-    frame = frame.assign(item_key=frame["item_key"].astype(str))
+        raise UserError(f"{file} cannot be read: {str(mistake).splitlines()[0]}; write it again") from None
     repeated = frame.loc[frame["item_key"].duplicated(), "item_key"]
     if len(repeated):
         raise UserError(f"{file} must have one row for each item_key, but {repeated.iloc[0]!r} has two; drop one")
@@ -62,7 +67,8 @@ def _by_key(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]:
     missing = rows.index[rows.isna().all(axis=1)]
     if len(missing):
         raise UserError(
-            f"{file} lacks {len(missing)} of the {len(item_keys)} items, such as item_key {missing[0]!r}; add them"
+            f"{file} lacks {len(missing)} of the {len(item_keys)} items, such as item_key {missing[0]!r},"
+            f" and has such as {frame['item_key'].iloc[0] if len(frame) else None!r}; spell them alike or add them"
         )
     try:
         return with_padding_row(rows.to_numpy(np.float32))

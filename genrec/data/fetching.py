@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
 
-from genrec.data.manifest import MANIFEST_FILE, Layout, Manifest, RawFile
+from genrec.data.manifest import MANIFEST_FILE, Layout, Manifest, RawFile, parts_of
 from genrec.data.sources import (
     KNOWN,
     MOVIELENS_FILES,
@@ -29,12 +30,13 @@ from genrec.data.sources import (
     MOVIELENS_PACKAGE,
     MOVIELENS_SHA256,
     SYNTHETIC_FILES,
+    Role,
     layout_of,
 )
 from genrec.data.synthetic import draw_world
 from genrec.errors import UserError
 from genrec.params.fetch_data import Columns, FetchData, Synthetic
-from genrec.storage.files import FULL_DISK
+from genrec.storage.files import FULL_DISK, user_path
 
 TIMEOUT_SECONDS = 60
 CHUNK_BYTES = 1 << 20
@@ -44,11 +46,8 @@ UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.EINVAL)
 Root = Path | zipfile.Path
 
 
-def fetch(config: FetchData, seed: int, folder: Path) -> Manifest:
+def fetch(config: FetchData, folder: Path) -> Manifest:
     """Put a data set's own files into `folder`.
-
-    Args:
-        seed: of the `synthetic` data set.
 
     Returns:
         What they are and how each is to be read.
@@ -60,7 +59,7 @@ def fetch(config: FetchData, seed: int, folder: Path) -> Manifest:
         raise UserError(f"fetch_data.name: no data set named {config.name!r}; known: {', '.join(KNOWN)}")
     if config.name == "synthetic":
         _refuse_paths(config, "path", "items_path")
-        manifest = write_synthetic(config.synthetic, seed, folder)
+        manifest = write_synthetic(config.synthetic, folder)
         _check_sha256(manifest.interactions.sha256, config.sha256, manifest.interactions.name)
         return manifest
     if config.name == "ml-100k":
@@ -78,17 +77,38 @@ def fetch_given(config: FetchData, folder: Path) -> Manifest:
     names = [_name_of(path) for path in (config.path, config.items_path) if path]
     if len({*names, MANIFEST_FILE}) <= len(names):
         raise UserError(f"the files must differ in their names and not be {MANIFEST_FILE}, got {names}; rename one")
-    layout = layout_of(config.name, "interactions", names[0])
+    layout = _layout(config, "interactions", "path")
     if config.name == "interactions":
         layout = replace(layout, columns=_columns(config.columns))
-    items_layout = layout_of(config.name, "items", names[1]) if config.items_path else None
-    _check_exists(config.path, "path")
-    _check_exists(config.items_path, "items_path")
+    items_layout = _layout(config, "items", "items_path") if config.items_path else None
 
     interactions = _describe(_obtain(config.path, "path", folder), layout)
     _check_sha256(interactions.sha256, config.sha256, config.path)
     items = _describe(_obtain(config.items_path, "items_path", folder), items_layout) if items_layout else None
     return Manifest(config.name, interactions, items)
+
+
+def _layout(config: FetchData, role: Role, key: Literal["path", "items_path"]) -> Layout:
+    """How what the user names is laid out, a file, an address, or a folder of parts that are all alike."""
+    path = getattr(config, key)
+    _check_name(path, key)
+    if _is_address(path):
+        return layout_of(config.name, role, _name_of(path))
+    place = user_path(path, f"fetch_data.{key}")
+    if (place / "_delta_log").is_dir():
+        raise UserError(f"fetch_data.{key}: {path} is a Delta table, which keeps deleted rows; export it as parquet")
+    parts = parts_of(place)
+    if not parts:
+        raise UserError(f"fetch_data.{key}: {path} is a folder without a file; give a file, or a folder of parts")
+    first, *others = (layout_of(config.name, role, part.relative_to(place.parent).as_posix()) for part in parts)
+    if place.is_dir() and first.format == "sequences":
+        raise UserError(f"fetch_data.{key}: {path} is a folder; give a file, or an address that begins with http(s)://")
+    if any(other != first for other in others):
+        endings = sorted({part.name.lower().removesuffix(".gz").rsplit(".", 1)[-1] for part in parts})
+        raise UserError(f"fetch_data.{key}: the parts in {path} must be of one kind, got {endings}; remove the others")
+    if not place.exists():
+        raise UserError(f"fetch_data.{key}: {path} not found; give a file, or an address that begins with http(s)://")
+    return first
 
 
 def fetch_movielens(path: str, sha256: str, folder: Path) -> Manifest:
@@ -103,7 +123,8 @@ def fetch_movielens(path: str, sha256: str, folder: Path) -> Manifest:
             origin = _download_package(MOVIELENS_PACKAGE, Path(scratch))
             _check_sha256(_sha256(origin), sha256 or MOVIELENS_SHA256, origin.name)
         else:
-            origin = _obtain(path, "path", Path(scratch)) if _is_address(path) else _local(path)
+            is_address = _is_address(path)
+            origin = _obtain(path, "path", Path(scratch)) if is_address else user_path(path, "fetch_data.path")
             if origin.is_file():
                 _check_sha256(_sha256(origin), sha256, path)
         with _opened(origin) as root:
@@ -113,10 +134,10 @@ def fetch_movielens(path: str, sha256: str, folder: Path) -> Manifest:
     return Manifest("ml-100k", *parts)
 
 
-def write_synthetic(size: Synthetic, seed: int, folder: Path) -> Manifest:
+def write_synthetic(size: Synthetic, folder: Path) -> Manifest:
     """Draw a world and write it as two tables, which are then read like any `interactions`."""
     try:
-        world = draw_world(seed, n_users=size.n_users, n_items=size.n_items, n_clusters=size.n_clusters)
+        world = draw_world(size.seed, n_users=size.n_users, n_items=size.n_items, n_clusters=size.n_clusters)
     except ValueError as mistake:
         raise UserError(f"fetch_data.synthetic: {mistake}; lower n_clusters") from None
     interactions, items = (folder / name for name in SYNTHETIC_FILES)
@@ -150,7 +171,11 @@ def _columns(columns: Columns) -> dict[str, str]:
 
 
 def _describe(file: Path, layout: Layout) -> RawFile:
-    return RawFile(file.name, _sha256(file), layout)
+    """Note a file, or a folder of parts."""
+    if not file.is_dir():
+        return RawFile(file.name, _sha256(file), layout)
+    lines = (f"{_sha256(part)}  {part.relative_to(file).as_posix()}\n" for part in parts_of(file))
+    return RawFile(file.name, hashlib.sha256("".join(lines).encode()).hexdigest(), layout)
 
 
 def _refuse_paths(config: FetchData, *keys: str) -> None:
@@ -195,34 +220,27 @@ def _name_of(path: str) -> str:
 
 
 def _obtain(path: str, key: str, folder: Path) -> Path:
-    """Copy or download one file into `folder`."""
+    """Copy or download one file into `folder`, or copy a folder of parts."""
     target = folder / _name_of(path)
     if _is_address(path):
         _download(path, key, target)
         return target
+    source = user_path(path, f"fetch_data.{key}")
     try:
-        shutil.copyfile(_local(path), target)
+        for part in parts_of(source):
+            copy = target / part.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part, copy)
     except OSError as mistake:
         if mistake.filename2 is None and mistake.errno in UNREADABLE:
-            raise UserError(f"fetch_data.{key}: {path} can not be read ({mistake.strerror}); mend its rights") from None
+            raise UserError(f"fetch_data.{key}: {path} cannot be read ({mistake.strerror}); mend its rights") from None
         raise
     return target
 
 
-def _local(path: str) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise UserError(f"fetch_data.path: {path} begins with the name of no user of this machine; mend it") from None
-
-
-def _check_exists(path: str, key: str) -> None:
+def _check_name(path: str, key: str) -> None:
     if not path.isprintable():
         raise UserError(f"fetch_data.{key}: {path!r} holds a control character; give a file's name")
-    source = _local(path)
-    if path and not _is_address(path) and not source.is_file():
-        what = "is a folder" if source.is_dir() else "not found"
-        raise UserError(f"fetch_data.{key}: {path} {what}; give a file, or an address that begins with http(s)://")
 
 
 def _download(address: str, key: str, target: Path) -> None:

@@ -19,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from genrec.data.manifest import Format, Layout
+from genrec.data.parquet_columns import as_keys, as_text
 from genrec.errors import UserError
 
 # A row must fit into a block; reviews and descriptions are long.
@@ -31,10 +32,10 @@ def read_columns(file: Path, layout: Layout) -> pd.DataFrame:
     """The columns that the layout names, under our names, one row an interaction, in the file's order.
 
     Returns:
-        str columns, missing values as NaN; times and ratings may already be numbers.
+        str columns, missing values as NaN; times and ratings may already be numbers, times datetime64 too.
 
     Raises:
-        UserError: the file can not be read, or lacks a column.
+        UserError: the file cannot be read, or lacks a column.
     """
     with _explained(file, layout):
         return COLUMN_READERS[layout.format](file, layout)
@@ -47,10 +48,20 @@ def read_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFra
         wanted: the keys of the rows that are needed; others may be left out.
 
     Raises:
-        UserError: the file can not be read, or lacks its key.
+        UserError: the file cannot be read, or lacks its key.
     """
     with _explained(file, layout):
         return TABLE_READERS[layout.format](file, layout, wanted)
+
+
+def any_key(file: Path, layout: Layout) -> str | None:
+    """A key that a table holds, to show how its keys look; None where it holds no row."""
+    with _explained(file, layout):
+        if layout.format == "json_lines":  # of which only wanted rows are parsed otherwise
+            (theirs,) = layout.columns.values()
+            return next((_as_text(record.get(theirs)) for record in _records(file, layout)), None)
+        keys = COLUMN_READERS[layout.format](file, layout).iloc[:, 0]
+        return None if keys.empty else str(keys.iloc[0])
 
 
 @contextmanager
@@ -75,7 +86,7 @@ def _explained(file: Path, layout: Layout) -> Iterator[None]:
     except csv.Error as mistake:  # of the header
         raise UserError(f"{file} must be text with a line a row ({mistake}); end its lines as others do") from None
     except pa.ArrowException as mistake:
-        raise UserError(f"{file} can not be read: {str(mistake).splitlines()[0]}; mend the file") from None
+        raise UserError(f"{file} cannot be read: {str(mistake).splitlines()[0]}; mend the file") from None
 
 
 def _bytes(file: Path) -> BinaryIO | gzip.GzipFile:
@@ -152,33 +163,35 @@ def _parquet_columns(file: Path, layout: Layout) -> pd.DataFrame:
     table = pa.parquet.read_table(file, columns=list(layout.columns.values()))
     columns = {}
     for ours, theirs in layout.columns.items():
-        column = table[theirs]
-        if ours.endswith("_key"):
-            column = _as_keys(column, theirs, file)
-        elif pa.types.is_temporal(column.type):
-            column = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
+        column = as_keys(table[theirs], theirs, file) if ours.endswith("_key") else _as_numbers(table[theirs])
         columns[ours] = column.to_pandas()
     return pd.DataFrame(columns)
+
+
+def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers, times without a zone (in UTC), or what else can be turned to them without loss: text."""
+    column = as_text(column)
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.string())
+    if pa.types.is_date32(column.type):
+        return column.cast(pa.timestamp("s"))
+    if pa.types.is_date64(column.type):
+        return column.cast(pa.timestamp("ms"))
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp(column.type.unit))
+    if pa.types.is_temporal(column.type):
+        raise pa.ArrowInvalid(f"a column of {column.type} holds no times since 1970")
+    return column
 
 
 def _parquet_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFrame:
     table = pa.parquet.read_table(file)
     _check_names(file, layout, table.column_names)
     (theirs,) = layout.columns.values()
-    keys = _as_keys(table[theirs], theirs, file)
-    table = table.set_column(table.column_names.index(theirs), theirs, keys)
+    columns = {name: as_text(table[name]) for name in table.column_names}
+    table = pa.table({**columns, theirs: as_keys(table[theirs], theirs, file)})
     # pandas' own integers have no missing value, which an item without a row would need
     return _renamed(table.to_pandas(types_mapper=pd.ArrowDtype), layout)
-
-
-def _as_keys(column: pa.ChunkedArray, name: str, file: Path) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if not (
-        pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    ):
-        raise UserError(f"{file}: column {name!r} must hold text or integers, got {column.type}; convert it")
-    return column.cast(pa.string())
 
 
 def _json_columns(file: Path, layout: Layout) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """data/raw/source.json: which files a data set has and how each is laid out; from fetch_data to prepare_data."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ class Layout:
         names: all columns in order, for delimited text without a header line.
         typed_header: the header reads `name:type`, as in RecBole's atomic files.
         encoding: of the text.
-        time_unit: of the column `time`.
+        time_unit: of the column `time`; `unknown` is told by the size of most numbers.
     """
 
     format: Format
@@ -36,16 +37,39 @@ class Layout:
     names: tuple[str, ...] = ()
     typed_header: bool = False
     encoding: str = "utf-8"
-    time_unit: Literal["seconds", "milliseconds"] = "seconds"
+    time_unit: Literal["seconds", "milliseconds", "unknown"] = "seconds"
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """A file in data/raw/."""
+    """A file in data/raw/, or a folder of its parts.
+
+    Attributes:
+        sha256: of a folder that of a line `sha256  name` for each part, as the program sha256sum prints them.
+    """
 
     name: str
     sha256: str
     layout: Layout
+
+
+def parts_of(place: Path) -> list[Path]:
+    """A file itself; of a folder the files in it and below, numbers in their names by value: part-2 before part-10.
+
+    As in Spark and Hive, names that begin with `_` or `.` are notes, and a part without a byte holds no row.
+    """
+    if not place.is_dir():
+        return [place]
+
+    def is_part(file: Path) -> bool:
+        is_note = any(name.startswith(("_", ".")) for name in file.relative_to(place).parts)
+        return not is_note and file.is_file() and file.stat().st_size > 0
+
+    def by_number(file: Path) -> list[tuple[int, str]]:
+        pieces = re.findall("[0-9]+|[^0-9]+", file.relative_to(place).as_posix())
+        return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
+
+    return sorted(filter(is_part, place.rglob("*")), key=lambda file: (by_number(file), file.as_posix()))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from genrec.data.configs import P5AmazonConfig
 from genrec.data.manifest import Layout, Manifest, RawFile
 from genrec.data.readers import read_interactions, read_items
 from genrec.errors import UserError
+from genrec.storage.files import user_path
 
 if TYPE_CHECKING:
     from genrec.models.rqvae import RqVae
@@ -76,7 +77,7 @@ class P5AmazonDataset(BaseRecommenderDataset):
 
     def _folder_with(self, name: str) -> Path:
         """The split's folder, if it has the file."""
-        raw = Path(self.config.root_dir).expanduser() / "raw"
+        raw = user_path(self.config.root_dir, "root") / "raw"
         file = raw / self.config.split / name
         if not file.is_file():
             present = sorted(folder.name for folder in raw.iterdir() if folder.is_dir()) if raw.is_dir() else []
@@ -140,7 +141,7 @@ def _load_rqvae(path: str | None) -> "RqVae | None":
     from genrec.models.rqvae import RqVae
     from genrec.storage.checkpoint import load_folder, load_model  # here: without an RqVae no need for Lightning
 
-    place = Path(path).expanduser()
+    place = user_path(path, "pretrained_rqvae_path")
     if not place.exists():
         raise UserError(f"{place} not found; train an RqVae there, as `python -m genrec.trainers.rqvae` does")
     return load_folder(RqVae, place) if place.is_dir() else load_model(RqVae, place)

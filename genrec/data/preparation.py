@@ -65,7 +65,8 @@ def prepare(
     """Order, filter and number interactions.
 
     Args:
-        interactions: user_key, item_key, and where known time and rating, in the file's order.
+        interactions: user_key, item_key, and where known time (whole numbers, or ValueError), nanosecond (what a time
+            has beyond its second) and rating, in the file's order.
         repeats: whether a user's later interactions with an item stay; settled before anything is filtered.
         ties: what decides between equal times of a user: the file's order, the item's key, or a hash of user and
             item, which favours no item.
@@ -75,8 +76,13 @@ def prepare(
     """
     users, items = number_keys(interactions["user_key"]), number_keys(interactions["item_key"])
     times = interactions["time"].to_numpy() if "time" in interactions else np.arange(len(interactions))
+    if times.dtype.kind not in "iu":
+        raise ValueError(
+            f"time must hold whole seconds as int64, got {times.dtype}; put what is beyond into nanosecond"
+        )
+    moments = moments_of(times, interactions["nanosecond"].to_numpy()) if "nanosecond" in interactions else times
 
-    rows = order(users, items, times, ties)
+    rows = order(users, items, moments, ties)
     if repeats == "drop":
         rows = rows[first_of_pairs(users.codes[rows], items.codes[rows])]
     repeats_dropped = len(interactions) - len(rows)
@@ -90,9 +96,10 @@ def prepare(
     columns = {"user_id": user_ids, "item_id": item_ids, "time": times[rows]}
     if "rating" in interactions:
         columns["rating"] = interactions["rating"].to_numpy()[rows]
+    tied = ties_of(user_ids, moments[rows])
     read = {"rows_read": len(interactions), "users_read": len(users.keys), "items_read": len(items.keys)}
-    histories = Histories(item_ids, offsets, n_items=len(item_table))
-    figures = {**read, "repeats_dropped": repeats_dropped, **statistics(histories, times[rows])}
+    histories = Histories(item_ids, offsets, n_items=len(item_table), tied=tied)
+    figures = {**read, "repeats_dropped": repeats_dropped, **statistics(histories)}
     return Prepared(histories, pd.DataFrame(columns), user_table, item_table, figures)
 
 
@@ -122,6 +129,20 @@ def order(users: Numbered, items: Numbered, times: NDArray[np.int64], ties: Ties
     if ties == "file":
         return sorted_rows(times, users.codes)
     return sorted_rows(items.codes if ties == "item" else _pair_hashes(users, items), times, users.codes)
+
+
+def moments_of(times: NDArray[np.int64], nanoseconds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places in time: the earlier the lower, equal where second and nanosecond are; never too large, as a sum could be.
+
+    Example:
+        >>> moments_of(np.array([7, 5, 7, 7]), np.array([0, 900, 100, 0])).tolist()
+        [1, 0, 2, 1]
+    """
+    rows = sorted_rows(nanoseconds, times)
+    is_later = (np.diff(times[rows]) != 0) | (np.diff(nanoseconds[rows]) != 0)
+    moments = np.empty(len(rows), np.int64)
+    moments[rows] = np.concatenate([[0], np.cumsum(is_later)])
+    return moments
 
 
 def sorted_rows(*keys: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -214,16 +235,23 @@ def _number_kept(kept: Numbered, name: str) -> tuple[NDArray[np.int32], pd.DataF
     return ids[kept.codes], pd.DataFrame({f"{name}_id": ids[present], f"{name}_key": kept.keys[present]})
 
 
-def statistics(histories: Histories, times: NDArray[np.int64]) -> dict[str, float]:
-    """The size of the data, and how much of its order in time is given.
+def ties_of(user_ids: NDArray[np.int32], moments: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool (n_rows,): whether a row has the user and the moment of the row before; positions in a file are never tied.
 
-    Args:
-        times: int64 (n_interactions,), in the order of `histories.items`; positions in a file are never tied.
+    Example:
+        >>> ties_of(np.array([1, 1, 1, 2]), np.array([5, 6, 6, 6])).tolist()
+        [False, False, True, False]
     """
+    tied = np.zeros(len(moments), bool)
+    tied[1:] = (user_ids[1:] == user_ids[:-1]) & (moments[1:] == moments[:-1])
+    return tied
+
+
+def statistics(histories: Histories) -> dict[str, float]:
+    """The size of the data, and how much of its order in time is given."""
     lengths = histories.lengths
-    users = np.repeat(np.arange(histories.n_users), lengths)
-    neighbours = users[1:] == users[:-1]
-    tied = neighbours & (times[1:] == times[:-1])
+    n_neighbours = np.maximum(lengths - 1, 0).sum()
+    n_tied = 0 if histories.tied is None else histories.tied.sum()
     return {
         "n_users": histories.n_users,
         "n_items": histories.n_items,
@@ -231,7 +259,8 @@ def statistics(histories: Histories, times: NDArray[np.int64]) -> dict[str, floa
         "density": len(histories.items) / (histories.n_users * histories.n_items),
         "mean_history": float(lengths.mean()),
         "median_history": float(np.median(lengths)),
-        "tied_pairs_share": float(tied.sum() / neighbours.sum()),
+        "tied_pairs": int(n_tied),
+        "tied_pairs_share": float(n_tied / n_neighbours),
     }
 
 

@@ -67,13 +67,14 @@ def _json_lines(layout: Layout) -> Layouts:
 
 def _tables(columns: dict[str, str]) -> Layouts:
     """Tables whose header names the columns."""
-    return {
+    tables = {
         ".csv": Layout("delimited", columns),
         ".tsv": Layout("delimited", columns, "\t"),
         ".inter": replace(_ATOMIC, columns=columns),
         ".item": replace(_ATOMIC, columns=columns),
         ".parquet": Layout("parquet", columns),
     }
+    return {ending: replace(layout, time_unit="unknown") for ending, layout in tables.items()}
 
 
 def _reviews(user: str, item: str, time: str, rating: str) -> dict[str, str]:

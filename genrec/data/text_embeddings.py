@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from genrec.errors import UserError
+from genrec.storage.files import user_path
 
 MISSING = "Unknown"
 
@@ -63,7 +64,7 @@ def item_texts(items: pd.DataFrame, template: str) -> list[str]:
                     f"item texts need a column {column!r}, but the item table has {', '.join(map(str, items.columns))};"
                     " choose columns that it has, or fetch a table with more"
                 )
-            pieces.append(map(_plain, items[column]))
+            pieces.append(plain_text(value) or MISSING for value in items[column])
     return ["".join(piece) for piece in zip(*pieces, strict=True)]
 
 
@@ -76,13 +77,18 @@ def _parts(template: str) -> list[tuple[str, str | None]]:
     return [(literal, column) for literal, column, _, _ in parts]
 
 
-def _plain(value: Any) -> str:
-    """One value as words on one line."""
+def plain_text(value: Any) -> str:
+    """One value of the item table as words on one line, "" where there are none.
+
+    Example:
+        >>> plain_text('[["Beauty", "Nails"], ["Beauty"]]'), plain_text(None)
+        ('Beauty, Nails', '')
+    """
     if isinstance(value, str) and value.startswith("["):
         value = _parsed(value)
     if isinstance(value, list | tuple | np.ndarray):
-        return ", ".join(dict.fromkeys(_leaves(value))) or MISSING
-    return MISSING if pd.isna(value) else " ".join(str(value).split()) or MISSING
+        return ", ".join(dict.fromkeys(_leaves(value)))
+    return "" if pd.isna(value) else " ".join(str(value).split())
 
 
 def _parsed(text: str) -> Any:
@@ -137,16 +143,21 @@ def _load_encoder(model: str, device: str | None) -> Any:
         from sentence_transformers import SentenceTransformer
     except ImportError as mistake:
         raise UserError(
-            f"item texts are embedded by sentence-transformers, which can not be imported ({mistake});"
+            f"item texts are embedded by sentence-transformers, which cannot be imported ({mistake});"
             " `pip install genrec[text]`, or give a file of item embeddings"
         ) from mistake
     try:
-        return SentenceTransformer(model, device=device)
+        return SentenceTransformer(_place_of(model), device=device)
     except (OSError, ValueError) as mistake:
         raise UserError(
-            f"sentence-transformers can not load the model {model!r} ({str(mistake).splitlines()[0]});"
+            f"sentence-transformers cannot load the model {model!r} ({str(mistake).splitlines()[0]});"
             " give the folder of a model, or a name that can be downloaded"
         ) from mistake
+
+
+def _place_of(model: str) -> str:
+    """The folder that `~` begins; a name that is to be downloaded stays as it is."""
+    return str(user_path(model, "the model of item texts")) if model.startswith("~") else model
 
 
 def encoding_digest(key: str, model: str, texts: Sequence[str]) -> str:
@@ -157,7 +168,7 @@ def encoding_digest(key: str, model: str, texts: Sequence[str]) -> str:
         False
     """
     digest = hashlib.sha256(json.dumps([key, model, list(texts)]).encode())
-    folder = Path(model)
+    folder = Path(_place_of(model))
     for file in sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else ():
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()

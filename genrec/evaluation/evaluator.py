@@ -19,6 +19,7 @@ from genrec.retrieval.ranking import (
     share_of_invalid_beams,
 )
 from genrec.sequences.histories import EVALUATED_SPLITS, Histories, Split
+from genrec.storage.files import save_arrays
 from genrec.storage.output import write_metrics
 
 if TYPE_CHECKING:
@@ -99,8 +100,14 @@ class Evaluator:
         )
 
 
-def write_evaluations(evaluations: Mapping[str, Evaluation], metrics_file: Path, intervals_file: Path) -> None:
-    """Write model -> split -> protocol -> metric as two JSON files: the values, and the ends of their intervals."""
+def write_evaluations(
+    evaluations: Mapping[str, Evaluation], metrics_file: Path, intervals_file: Path, ranks_file: Path
+) -> None:
+    """Write model -> split -> protocol -> metric as two JSON files: the values, and the ends of their intervals.
+
+    Args:
+        ranks_file: an .npz of each user's rank, as `model/split/protocol`.
+    """
     values = {
         model: {**{split: figures.values for split, figures in each.figures.items()}, **each.extra}
         for model, each in evaluations.items()
@@ -111,3 +118,10 @@ def write_evaluations(evaluations: Mapping[str, Evaluation], metrics_file: Path,
     }
     write_metrics(values, metrics_file)
     write_metrics(intervals, intervals_file)
+    ranks = {
+        f"{model}/{split}/{protocol}": of_users
+        for model, each in evaluations.items()
+        for split, figures in each.figures.items()
+        for protocol, of_users in figures.ranks.items()
+    }
+    save_arrays(ranks, ranks_file)

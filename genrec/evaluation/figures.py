@@ -1,7 +1,8 @@
 """Ranked items become figures with 95 % bootstrap intervals."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +25,12 @@ class Figures:
     Attributes:
         values: protocol to metric name to value.
         intervals: protocol to metric name to the ends of its 95 % interval; only metrics that are means over users.
+        ranks: protocol to (n_users,) int32, each target's rank, from which models are compared user by user.
     """
 
     values: dict[str, dict[str, float]]
     intervals: dict[str, dict[str, Interval]]
+    ranks: dict[str, NDArray[np.int32]] = field(compare=False)
 
 
 def measure(ranked: RankedItems, counts: NDArray[np.int64], ks: Sequence[int], n_resamples: int, seed: int) -> Figures:
@@ -37,16 +40,65 @@ def measure(ranked: RankedItems, counts: NDArray[np.int64], ks: Sequence[int], n
         counts: (n_items + 1,) training interactions of each item.
         ks: ascending; the lists are at least as long as the last.
     """
-    values, intervals = {}, {}
+    values, intervals, ranks = {}, {}, {}
     for protocol, lists in ranked.lists.items():
-        per_user = user_metrics(ranks_in_lists(lists, ranked.targets), ks)
+        of_users = ranks_in_lists(lists, ranked.targets)
+        ranks[protocol] = of_users.int().numpy()
+        per_user = user_metrics(of_users, ks)
         values[protocol] = {name: float(value.mean()) for name, value in per_user.items()}
         intervals[protocol] = bootstrap_intervals(per_user, n_resamples, seed)
         for k in ks:
             values[protocol][f"coverage_at_{k}"] = coverage(lists[:, :k], len(counts) - 1)
             bias = popularity_bias(lists[:, :k], ranked.targets, torch.from_numpy(counts))
             values[protocol][f"popularity_bias_at_{k}"] = bias
-    return Figures(values, intervals)
+    return Figures(values, intervals, ranks)
+
+
+def difference_intervals(
+    ranks: NDArray[np.int32], reference: NDArray[np.int32], ks: Sequence[int], n_resamples: int, seed: int
+) -> dict[str, tuple[float, float, float]]:
+    """How far a model is above another, and the ends of the 95 % interval of that, from the same users drawn for both.
+
+    What two models have in common, such as users who are hard for both, goes out of the difference; their own intervals
+    may overlap widely where it is certain.
+
+    Args:
+        ranks, reference: (n_users,) each, the ranks of the same targets.
+
+    Returns:
+        metric name to (difference, low, high).
+    """
+    ours, theirs = (user_metrics(torch.from_numpy(of_users).long(), ks) for of_users in (ranks, reference))
+    differences = {name: ours[name] - theirs[name] for name in ours}
+    ends = bootstrap_intervals(differences, n_resamples, seed)
+    return {name: (float(value.double().mean()), *ends[name]) for name, value in differences.items()}
+
+
+def differences(
+    ranks: Mapping[str, NDArray[np.int32]],
+    references: Callable[[str], Sequence[str]],
+    ks: Sequence[int],
+    n_resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Compare models user by user.
+
+    Args:
+        ranks: `model/split/protocol` to (n_users,).
+        references: a model to those that it is compared with, where they were measured on the same split.
+
+    Returns:
+        model -> reference -> split -> protocol -> metric -> (difference, low, high).
+    """
+    found: dict[str, Any] = {}
+    for name, of_users in ranks.items():
+        model, split, protocol = name.split("/")
+        for reference in references(model):
+            other = ranks.get(f"{reference}/{split}/{protocol}")
+            if other is not None:
+                compared = difference_intervals(of_users, other, ks, n_resamples, seed)
+                found.setdefault(model, {}).setdefault(reference, {}).setdefault(split, {})[protocol] = compared
+    return found
 
 
 def bootstrap_intervals(per_user: Mapping[str, Tensor], n_resamples: int, seed: int) -> dict[str, Interval]:

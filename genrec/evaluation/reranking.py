@@ -5,11 +5,33 @@ import torch
 from torch import Tensor
 
 from genrec.evaluation.figures import Figures, measure
+from genrec.ranking.rows import SIGNALS, RankingRows
+from genrec.retrieval.candidates import Candidates
+from genrec.retrieval.proposals import reorder
 from genrec.retrieval.ranking import RankedItems, first_items
 from genrec.retrieval.ranks import ranks_in_lists
 from genrec.sequences.histories import Histories, Split
 
+# each as it stands orders candidates; the others are the generator's order once more, or no order at all
+SINGLE_SIGNALS = ("log_prob", "sasrec_log_prob", "log_cooccurrence", "log_popularity")
 USERS_AT_ONCE = 512  # what is compared with whole histories at once
+
+
+def order_by_signal(candidates: Candidates, rows: RankingRows, signal: str) -> Tensor:
+    """The candidates ordered by one of the ranker's signals alone, the largest first; (n_users, n) int64."""
+    return reorder(candidates, rows.users, rows.places, rows.features["signals"][:, SIGNALS.index(signal)])
+
+
+def best_signal(candidates: Candidates, rows: RankingRows, histories: Histories, split: Split, k: int) -> str:
+    """The signal that alone orders candidates best, by NDCG at k with the history excluded; of equals the first.
+
+    It is what a ranker has to beat: a ranker that does not has learned nothing from all of them together.
+    """
+    reached = {}
+    for signal in SINGLE_SIGNALS:
+        ordered = order_by_signal(candidates, rows, signal)
+        reached[signal] = measure_reordered(ordered, histories, split, (k,), 1, 0).values["excluded"][f"ndcg_at_{k}"]
+    return max(reached, key=lambda signal: reached[signal])
 
 
 def measure_reordered(

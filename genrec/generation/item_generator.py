@@ -11,6 +11,7 @@ from genrec.generation.beam_search import Shape, beam_search
 from genrec.generation.generated_items import GeneratedItems
 from genrec.generation.generator import BeamDecoder, SemanticIdGenerator
 from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree
+from genrec.layers.finite import check_ordered
 
 BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
 
@@ -76,13 +77,18 @@ class ItemGenerator(nn.Module):
         Args:
             history: (batch, length) int64 item_ids, padded with 0 on the right.
             shape, random: as in `beam_search`, to search in another distribution and to sample from it.
+
+        Raises:
+            UserError: the network's outputs are NaN.
         """
         n_users = max(BEAM_ROWS // n_beams, 1) if history.device.type == "cpu" else len(history)
         found = [
             self._generate(_without_padding(part), n_beams, constrained, shape, random)
             for part in history.split(n_users)
         ]
-        return GeneratedItems(torch.cat([part.items for part in found]), torch.cat([part.log_probs for part in found]))
+        log_probs = torch.cat([part.log_probs for part in found])
+        check_ordered(log_probs, "log-probabilities of beams")
+        return GeneratedItems(torch.cat([part.items for part in found]), log_probs)
 
     def _generate(
         self, history: Tensor, n_beams: int, constrained: bool, shape: Shape | None, random: torch.Generator | None

@@ -44,6 +44,16 @@ class GeneratorEntry:
     def intervals(self) -> Path:
         return Path(f"reports/evaluate_{self.name}/intervals.json")
 
+    @property
+    def ranks_file(self) -> Path:
+        """Where each user's rank is, which models are compared by."""
+        return Path(f"data/ranks/{self.name}.npz")
+
+    @property
+    def best_signal_name(self) -> str:
+        """Of its candidates in the order of the one signal of the ranker that orders them best."""
+        return f"{self.name}_best_signal"
+
     def described_by(self) -> Path:
         """The code table of one that proposes candidates."""
         assert self.code_table is not None, f"{self.name} proposes no candidates"

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from genrec.choices import SiaSign
 from genrec.generators.entry import GeneratorEntry
 from genrec.params.generator_shape import GeneratorShape
 from genrec.params.types import Integer, NotNegative, Positive, Rate, Weight, nested, section
@@ -31,7 +32,7 @@ class TrainEtegrec:
     warmup_steps: NotNegative
     sia_weight: Weight
     psa_weight: Weight
-    sia_sign: Literal["paper", "authors"]
+    sia_sign: SiaSign
     alpha: Weight
     cycle: Annotated[Integer, Field(ge=2)]
     warmup_epochs: NotNegative

@@ -1,9 +1,8 @@
 """SASRec in the pipeline: its entry and its settings."""
 
-from typing import Literal
-
 from pydantic import ValidationInfo, field_validator
 
+from genrec.choices import SasrecLoss
 from genrec.generators.entry import GeneratorEntry
 from genrec.params.types import Dropout, Positive, Rate, Weight, section
 
@@ -15,7 +14,7 @@ class TrainSasrec:
     num_heads: Positive
     dropout: Dropout
     max_history: Positive
-    loss: Literal["full_softmax", "sampled_softmax"]
+    loss: SasrecLoss
     num_negatives: Positive
     batch_size: Positive
     learning_rate: Rate

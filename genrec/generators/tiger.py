@@ -1,10 +1,10 @@
 """TIGER in the pipeline: its entry and its settings."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import field_validator
 
+from genrec.choices import Schedule
 from genrec.generators.entry import GeneratorEntry
 from genrec.params.generator_shape import GeneratorShape
 from genrec.params.types import NotNegative, Positive, Rate, Weight, section, validates_before_the_end
@@ -18,7 +18,7 @@ class TrainTiger:
     learning_rate: Rate
     weight_decay: Weight
     warmup_steps: NotNegative
-    schedule: Literal["constant", "inverse_sqrt", "cosine"]
+    schedule: Schedule
     max_epochs: Positive
     validate_every: Positive
     patience: Positive

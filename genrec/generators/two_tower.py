@@ -1,17 +1,18 @@
 """Two towers in the pipeline: their entry and their settings."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from genrec.choices import TowerNetwork
 from genrec.generators.entry import GeneratorEntry
 from genrec.params.types import Dropout, Integer, NotNegative, Positive, Rate, Sizes, Weight, section
 
 
 @section
 class TrainTwoTower:
-    network: Literal["dssm", "youtube_dnn"]
+    network: TowerNetwork
     embedding_dim: Positive
     hidden_dims: Sizes
     temperature: Rate

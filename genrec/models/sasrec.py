@@ -6,9 +6,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from genrec.models.softmax import full_softmax_loss, sampled_softmax_loss
+from genrec.choices import SasrecLoss, check_choice
+from genrec.models.softmax import ItemSoftmax
 from genrec.networks.sequential.sasrec import SASRecNetwork
-from genrec.retrieval.ranks import discounted_gain, ranks_from_scores
+from genrec.retrieval.ranks import ranking_figures
+from genrec.training.schedules import scheduled
 
 
 class SASRec(SASRecNetwork, pl.LightningModule):
@@ -16,6 +18,7 @@ class SASRec(SASRecNetwork, pl.LightningModule):
 
     Args:
         loss: full_softmax, or sampled_softmax with `num_negatives` uniform negatives that the batch shares.
+        schedule: constant, inverse_sqrt or cosine; see `learning_rate_factor`.
     """
 
     def __init__(
@@ -30,35 +33,38 @@ class SASRec(SASRecNetwork, pl.LightningModule):
         num_negatives: int = 512,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
+        *,
+        input_norm: bool = False,
+        learns_repeats: bool = False,
+        content_dim: int = 0,
+        schedule: str = "constant",
+        warmup_steps: int = 0,
     ) -> None:
-        super().__init__(n_items, embedding_dim, num_layers, num_heads, dropout, max_history)
+        super().__init__(
+            n_items, embedding_dim, num_layers, num_heads, dropout, max_history,
+            input_norm=input_norm, learns_repeats=learns_repeats, content_dim=content_dim,
+        )  # fmt: skip
         self.save_hyperparameters()
-        if loss not in ("full_softmax", "sampled_softmax"):
-            raise ValueError(f"loss must be full_softmax or sampled_softmax, got {loss!r}")
-        self.loss = loss
-        self.num_negatives = num_negatives
+        check_choice("loss", loss, SasrecLoss)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
+        self.softmax = ItemSoftmax(n_items, 0 if loss == "full_softmax" else num_negatives)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `history` (b, t) and the next item at each position, `target` (b, t), 0 = none."""
-        known = batch["target"] != 0
-        states, targets = self(batch["history"])[known], batch["target"][known]
-        if self.loss == "full_softmax":
-            loss = full_softmax_loss(states, targets, self.item_embedding.weight)
-        else:
-            negatives = torch.randint(1, self.n_items + 1, (self.num_negatives,), device=self.device)
-            loss = sampled_softmax_loss(states, targets, self.item_embedding.weight, negatives)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
+        loss = self.softmax(self(batch["history"]), batch, self.item_vectors, self.repeats)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=int((batch["target"] != 0).sum()))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Full ranking of `target` (b,) after `history` (b, t)."""
-        ranks = ranks_from_scores(self.scores(batch["history"]), batch["target"])
-        self.log("val_ndcg_at_10", discounted_gain(ranks, 10).mean(), batch_size=len(ranks))
-        self.log("val_recall_at_10", (ranks <= 10).float().mean(), batch_size=len(ranks))
+        for name, value in ranking_figures(self.scores(batch["history"]), batch["history"], batch["target"]).items():
+            self.log(f"val_{name}", value, batch_size=len(batch["target"]))
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.learning_rate, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
         )
+        return scheduled(optimizer, self.schedule, self.warmup_steps, self)

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from genrec.networks.generating.two_tower import TwoTower
 from genrec.networks.sequential.sasrec import SASRecNetwork
-from genrec.tasks.features import Batch
+from genrec.tasks.features import Batch, look_up
 
 
 class SASRecTowers(TwoTower):
@@ -20,4 +20,4 @@ class SASRecTowers(TwoTower):
         return self.model.user_vectors(x[self.history_name])
 
     def item_tower(self, x: Batch) -> Tensor:
-        return self.model.item_embedding(x[self.item_names[0]])
+        return look_up(self.model.item_embedding, x[self.item_names[0]], self.item_names[0])

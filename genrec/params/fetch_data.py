@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from genrec.params.types import Integer, Positive, nested, section
+from genrec.params.types import Integer, Positive, Seed, nested, section
 
 
 @nested
@@ -20,8 +20,9 @@ class Columns:
 
 @nested
 class Synthetic:
-    """The size of the seeded data set that tests and the smoke run use."""
+    """The seed and the size of the drawn data set that tests and the smoke run use."""
 
+    seed: Seed
     n_users: Positive
     n_items: Annotated[Integer, Field(ge=10)]
     n_clusters: Positive

@@ -178,7 +178,11 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"key '{name}' is missing"
     rule = error["msg"].removeprefix("Value error, ")
-    way_out = "; put it in quotes" if error["type"] == "string_type" and isinstance(error["input"], int | float) else ""
+    way_out = ""
+    if error["type"] == "string_type" and isinstance(error["input"], int | float):
+        way_out = "; put it in quotes"
+    elif error["input"] is None:  # what a key without a value is in YAML
+        way_out = {"string_type": "; write '' for none", "tuple_type": "; write [] for none"}.get(error["type"], "")
     return f"{name}: {rule[:1].lower()}{rule[1:]}, got {shown(error['input'])}{way_out}"
 
 

@@ -4,12 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from genrec.choices import RankerNetwork
 from genrec.params.types import Dropout, Integer, Positive, Rate, Sizes, Weight, section
 
 
 @section
 class TrainRanker:
-    network: Literal["wide_deep", "deep_fm", "din", "shared_bottom", "mmoe", "ple", "esmm"]
+    network: RankerNetwork
     loss_weighting: Literal["equal", "uwl", "metabalance", "gradnorm"]
     item_columns: tuple[str, ...]
     embedding_dim: Positive

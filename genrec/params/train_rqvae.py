@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from genrec.choices import Quantizer
 from genrec.params.types import Fraction, Positive, Rate, Sizes, Weight, nested, section, validates_before_the_end
 
 
@@ -19,7 +20,7 @@ class Gates:
 @section
 class TrainRqvae:
     tokenizer: Literal["rqvae", "rqkmeans"]
-    quantizer: Literal["straight_through", "sinkhorn", "rotation", "ema"]
+    quantizer: Quantizer
     hidden_dims: Sizes
     latent_dim: Positive
     commitment_cost: Weight

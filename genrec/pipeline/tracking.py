@@ -7,6 +7,7 @@ mlflow takes more than a second to import, so functions import it when they need
 a state that the local database holds already.
 """
 
+import atexit
 import json
 import logging
 import math
@@ -73,6 +74,8 @@ def live_curves(stage: str) -> Callable[[int, Mapping[str, float]], None]:
     - with other parameters it ends as KILLED, and a new one begins;
     - `publish` completes it only if each of its points stands in a history.csv, once. Otherwise, for instance after a
       kill and a change of code, it is deleted and the run is built from the files.
+
+    A stage that is run by hand ends it too, as KILLED: nothing follows that would complete it.
 
     Trouble with the store ends the live curves with one warning, never the training.
     """
@@ -349,8 +352,18 @@ class _LiveCurves:
     def _log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         if self.client is None:
             self.client, self.run_id = _open_live_run(self.params, self.store, self.execution)
+            if "DVC_STAGE" not in os.environ:
+                # run by hand: no stage `track` follows that would complete the run
+                atexit.register(self._end)
         points = {(f"{self.stage}/{name}", epoch): value for name, value in metrics.items()}
         _log(self.client, self.run_id, points=points, start=int(time.time() * 1000))
+
+    def _end(self) -> None:
+        """As `_end_abandoned` ends those that a killed process left; a later `dvc repro` may re-open it."""
+        assert self.client is not None
+        with suppress(*_store_troubles()):
+            if self.client.get_run(self.run_id).info.status == "RUNNING":
+                self.client.set_terminated(self.run_id, "KILLED")
 
 
 def _open_live_run(params: Params, store: Store, execution: Execution) -> tuple["MlflowClient", str]:
@@ -420,7 +433,3 @@ def _is_alive(process: int) -> bool:
     except OSError as answer:
         return not isinstance(answer, ProcessLookupError)
     return True
-
-
-def _live_key(execution: Execution) -> str:
-    return f"{execution.name}@{execution.project_key}"

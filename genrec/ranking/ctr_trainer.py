@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from genrec.layers.finite import check_finite
 from genrec.tasks.auc import roc_auc
 from genrec.tasks.features import Batch
-from genrec.tasks.probability_losses import binary_cross_entropy
+from genrec.tasks.probability_losses import binary_cross_entropy, known_labels
 from genrec.tasks.regularization import Regularization
 from genrec.tasks.task_trainer import (
-    DEFAULT_OPTIMIZER,
     Optimization,
     Options,
     TaskModule,
@@ -50,35 +50,40 @@ class CTRModule(TaskModule):
         output = self.network(x)
         return (output[0] if self.returns_loss else output).flatten()
 
-    def loss(self, x: Batch, labels: Tensor | None) -> Tensor:
+    def loss(self, x: Batch, labels: Tensor | None) -> Tensor | None:
         if labels is None:
             raise ValueError("training needs batches of (features, labels), got features alone")
-        if self.returns_loss:
-            predictions, extra = self.network(x)
-            return binary_cross_entropy(predictions.flatten(), labels.flatten()) + extra
-        return binary_cross_entropy(self.network(x).flatten(), labels.flatten())
+        output = self.network(x)
+        predictions, extra = output if self.returns_loss else (output, None)
+        predicted, actual = known_labels(predictions, labels)
+        if not len(actual):
+            return extra
+        loss = binary_cross_entropy(predicted, actual)
+        return loss if extra is None else loss + extra
 
     def collect(self, x: Batch, labels: Tensor | None) -> None:
         if labels is None:
             raise ValueError("evaluation needs batches of (features, labels), got features alone")
-        self.collected.append((labels.flatten(), self.predictions(x)))
+        predictions, labels = known_labels(self.predictions(x), labels)
+        self.collected.append((labels, predictions))
 
     def scores(self) -> dict[str, float]:
         labels, predictions = (torch.cat(parts).cpu() for parts in zip(*self.collected, strict=True))
         self.collected = []
+        check_finite(predictions, "predictions")
         return {"auc": self.evaluate_fn(labels, predictions)}
 
 
 class CTRTrainer(TaskTrainer):
-    """Trains any network that gives probabilities; see page 001.
+    """Trains any network that gives probabilities; see page 001. Rows of label NaN, not known, do not count.
 
     Args:
-        optimizer_fn, optimizer_params: a torch optimizer and its arguments, by default Adam with lr 1e-3 and
-            weight_decay 1e-5.
-        scheduler_fn, scheduler_params: any torch scheduler and its arguments; stepped each epoch, those made for it
-            (OneCycleLR, CyclicLR) each batch.
+        optimizer_fn, optimizer_params: a torch optimizer, or a function that makes one, and its arguments, by default
+            Adam with lr 1e-3 and weight_decay 1e-5.
+        scheduler_fn, scheduler_params: any torch scheduler, or a function that makes one, and its arguments; stepped
+            each epoch, those made for it (OneCycleLR, CyclicLR) and what combines them each batch.
         earlystop_patience: epochs without gain in AUC; 0 never stops early.
-        gpus: ids of GPUs, which train as replicas (DistributedDataParallel); `device` counts where there are none.
+        gpus: the id of one GPU, in a list; `device` counts where there is none.
         loss_mode: False for a network that returns (probabilities, a loss that is added).
         model_path: the folder of model.pth, the best epoch's weights, and of checkpoints.
         regularization_params: `embedding_l1`, `embedding_l2`, `dense_l1`, `dense_l2`.
@@ -121,7 +126,7 @@ class CTRTrainer(TaskTrainer):
             gradient_clip_val=gradient_clip_val, precision=precision, resume=resume, progress_bar=progress_bar,
         )  # fmt: skip
         optimization = Optimization(
-            optimizer_fn, optimizer_params or DEFAULT_OPTIMIZER, scheduler_fn, scheduler_params or {}, n_epoch,
+            optimizer_fn, optimizer_params, scheduler_fn, scheduler_params or {}, n_epoch,
             config.monitor, config.monitor_mode,
         )  # fmt: skip
         regularization = Regularization(**(regularization_params or {}))

@@ -22,12 +22,17 @@ def stack_attributes(code_table: Tensor, items: pd.DataFrame, columns: Sequence[
         all from 1; row 0, and 0 where an item has no value.
 
     Raises:
-        UserError: there is no such column.
+        UserError: there is no such column, or the tables are of different catalogues.
     """
     missing = [column for column in columns if column not in items]
     if missing:
         raise UserError(f"the item table has no column {missing[0]!r}; it has {', '.join(items.columns)}")
     n_rows = len(code_table)
+    if len(items) != n_rows - 1:
+        raise UserError(
+            f"the item table has {len(items):,} rows, but the code table {n_rows - 1:,} items;"
+            " run `dvc repro`, which makes both of the same data"
+        )
     attributes = [torch.arange(n_rows), *(code_table[:, :-1].long() + 1).T]
     for column in columns:
         values, _ = pd.factorize(items[column], sort=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from genrec.layers.finite import check_finite
 from genrec.ranking.loss_weighting import EqualWeights, build_weighting
 from genrec.ranking.multi_task import check_task_types
 from genrec.tasks.auc import roc_auc
@@ -14,7 +15,6 @@ from genrec.tasks.features import Batch
 from genrec.tasks.probability_losses import masked_task_losses
 from genrec.tasks.regularization import Regularization
 from genrec.tasks.task_trainer import (
-    DEFAULT_OPTIMIZER,
     Optimization,
     Options,
     TaskModule,
@@ -23,6 +23,7 @@ from genrec.tasks.task_trainer import (
     batch_size,
     split_batch,
     training_config,
+    unwrapped,
     weighted_mean,
 )
 
@@ -50,7 +51,7 @@ class MTLModule(TaskModule):
         self.trained_tasks: Sequence[int] = getattr(network, "trained_tasks", range(len(task_types)))
         self.weighting = build_weighting(adaptive_params, len(self.trained_tasks), network)
         self.task_losses: list[Tensor] = []
-        self.seen: list[tuple[Tensor, int]] = []
+        self.seen: list[tuple[Tensor, Tensor]] = []
         self.mean_task_losses: list[float] = []
         self.collected: list[tuple[Tensor, Tensor]] = []
         self.rows: list[list[float]] = []
@@ -72,13 +73,17 @@ class MTLModule(TaskModule):
         return masked_task_losses(predictions[:, trained], labels[:, trained], [self.task_types[i] for i in trained])
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        x, labels = split_batch(batch)
+        x, labels = split_batch(batch, self.device)
+        if self.leaves_out(x):
+            return None
         self.task_losses = self.losses(x, labels)
         if not any(loss.requires_grad for loss in self.task_losses):
             return None
         loss = self.weighting.combine(self.task_losses)
         self.losses_seen.append((loss.detach(), batch_size(x)))
-        self.seen.append((torch.stack(self.task_losses).detach(), batch_size(x)))
+        assert labels is not None
+        n_known = (~labels[:, list(self.trained_tasks)].isnan()).sum(0)
+        self.seen.append((torch.stack(self.task_losses).detach(), n_known))
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -92,9 +97,11 @@ class MTLModule(TaskModule):
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
-        self.mean_task_losses = [
-            weighted_mean([(losses[i], size) for losses, size in self.seen]) for i in range(len(self.trained_tasks))
+        of_tasks = [
+            [(losses[i], int(n_known[i])) for losses, n_known in self.seen if n_known[i]]
+            for i in range(len(self.trained_tasks))
         ]
+        self.mean_task_losses = [weighted_mean(losses) if losses else 0.0 for losses in of_tasks]
         self.seen = []
         for task, loss in zip(self.trained_tasks, self.mean_task_losses, strict=True):
             self.log(f"train/task_{task}_loss", loss)
@@ -137,6 +144,7 @@ class MTLModule(TaskModule):
 def task_score(labels: Tensor, predictions: Tensor, task_type: str) -> float:
     """The AUC of a classification, the mean squared error of a regression; rows of label NaN do not count."""
     known = ~labels.isnan()
+    check_finite(predictions, "predictions")
     if task_type == "classification":
         return roc_auc(labels[known], predictions[known])
     return float((labels[known] - predictions[known]).square().mean())
@@ -183,6 +191,7 @@ class MTLTrainer(TaskTrainer):
         progress_bar: bool = True,
         experiment_name: str = "mtl",
     ) -> None:
+        model = unwrapped(model)
         types = check_task_types(task_types)
         if earlystop_taskid not in range(len(types)):
             raise ValueError(f"earlystop_taskid must be 0 to {len(types) - 1}, got {earlystop_taskid}")
@@ -196,7 +205,7 @@ class MTLTrainer(TaskTrainer):
             progress_bar=progress_bar,
         )  # fmt: skip
         optimization = Optimization(
-            optimizer_fn, optimizer_params or DEFAULT_OPTIMIZER, scheduler_fn, scheduler_params or {}, n_epoch,
+            optimizer_fn, optimizer_params, scheduler_fn, scheduler_params or {}, n_epoch,
             config.monitor, config.monitor_mode,
         )  # fmt: skip
         regularization = Regularization(**(regularization_params or {}))

@@ -1,18 +1,17 @@
 """The pipeline's ranker: a network of `models.ctr` or `models.multi_task` over items, histories and signals."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from genrec.choices import ClickNetwork, RankerNetwork, check_choice
 from genrec.ranking.ctr import DIN, DeepFM, WideDeep
 from genrec.ranking.multi_task import ESMM, MMOE, PLE, SharedBottom
 from genrec.tasks.features import Batch, DenseFeature, Feature, SequenceFeature, SparseFeature
 
-CLICK_NETWORKS = ("wide_deep", "deep_fm", "din")
-RATING_NETWORKS = ("shared_bottom", "mmoe", "ple")
-NETWORKS = (*CLICK_NETWORKS, *RATING_NETWORKS, "esmm")
+CLICK_NETWORKS = get_args(ClickNetwork)
 
 
 class Ranker(nn.Module):
@@ -22,7 +21,7 @@ class Ranker(nn.Module):
     items are judged by their like.
 
     Args:
-        network: one of `NETWORKS`; the first give clicks, the next clicks and ratings, `esmm` likes, clicks and both.
+        network: one of `RankerNetwork`: the first three give clicks, the next clicks and ratings, `esmm` likes too.
         attribute_sizes: the number of values of each attribute, 0 for padding included; the first is the id.
         n_signals: the width of `signals`.
     """
@@ -117,6 +116,7 @@ def _build(
     hidden_dims: Sequence[int],
     dropout: float,
 ) -> nn.Module:
+    check_choice("network", network, RankerNetwork)
     sparse: list[Feature] = [*targets, *histories]
     everything: list[Feature] = [signals, *sparse]
     if network == "wide_deep":
@@ -134,4 +134,4 @@ def _build(
         return MMOE(everything, tasks, 4, hidden_dims, (), dropout)
     if network == "ple":
         return PLE(everything, tasks, expert_dims=hidden_dims, tower_dims=(), dropout=dropout)
-    raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {network!r}")
+    raise AssertionError(network)

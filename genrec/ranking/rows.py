@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genrec.errors import UserError
 from genrec.ranking.baselines import ItemKnn
 from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Examples, Histories, Split
@@ -135,7 +136,16 @@ class RowBuilder:
 
 
 def draw_users(n_users: int, share: float, seed: int) -> Tensor:
-    """bool (n_users,): a random share of the users, at least one, never all."""
+    """bool (n_users,): a random share of the users, at least one, never all.
+
+    Raises:
+        UserError: there is but one.
+    """
+    if n_users < 2:
+        raise UserError(
+            f"a ranker needs users to learn from and others to choose its epoch by, at least 2, got {n_users};"
+            " prepare data of more users"
+        )
     n_drawn = min(max(round(share * n_users), 1), n_users - 1)
     drawn = torch.zeros(n_users, dtype=torch.bool)
     drawn[np.random.default_rng(seed).permutation(n_users)[:n_drawn]] = True

@@ -8,6 +8,12 @@ from typing import Any
 from genrec.generators.entry import generators
 
 REFERENCE = "item_knn"
+SIGNAL_NAMES = {
+    "log_prob": "the model's own order",
+    "sasrec_log_prob": "SASRec",
+    "log_cooccurrence": "co-occurrence",
+    "log_popularity": "popularity",
+}
 TITLES = {
     ("test", "excluded"): "Test, items of the history excluded",
     ("test", "kept"): "Test, items of the history kept",
@@ -25,12 +31,16 @@ def model_titles() -> dict[str, str]:
     for generator in generators():
         titles[generator.name] = generator.title
         if generator.code_table is not None:
+            titles[generator.best_signal_name] = f"{generator.title}, best single signal"
             titles[generator.ranked_name] = f"{generator.title}, ranked"
     return titles
 
 
-def merge_results(metrics: Sequence[Tree], intervals: Sequence[Tree]) -> dict[str, Any]:
-    """One tree of all models: model -> `values` or `intervals` -> split -> protocol -> metric.
+def merge_results(metrics: Sequence[Tree], intervals: Sequence[Tree], differences: Tree) -> dict[str, Any]:
+    """One tree of all models: model -> `values`, `intervals` or `differences` -> split -> protocol -> metric.
+
+    Args:
+        differences: model -> what it is compared with -> split -> protocol -> metric -> (difference, low, high).
 
     Raises:
         ValueError: a model has no row, so that it would vanish from the tables.
@@ -40,7 +50,23 @@ def merge_results(metrics: Sequence[Tree], intervals: Sequence[Tree]) -> dict[st
     unknown = sorted(values.keys() - model_titles().keys())
     if unknown:
         raise ValueError(f"each model must have an entry in genrec/generators/, {', '.join(unknown)} has none; add it")
-    return {model: {"values": values[model], "intervals": ends[model]} for model in values}
+    return {
+        model: {"values": values[model], "intervals": ends[model], "differences": differences.get(model, {})}
+        for model in values
+    }
+
+
+def references(model: str) -> list[str]:
+    """What a model is compared with user by user: item co-occurrence, and a ranker with the best single signal too.
+
+    Example:
+        >>> references("tiger_ranked"), references("item_knn")
+        (['item_knn', 'tiger_best_signal'], [])
+    """
+    if model == REFERENCE:
+        return []
+    generator, _, kind = model.rpartition("_")
+    return [REFERENCE, f"{generator}_best_signal"] if kind == "ranked" else [REFERENCE]
 
 
 def results_page(results: Tree, statistics: Tree) -> str:
@@ -60,8 +86,12 @@ def _introduction(statistics: Tree) -> str:
         "validation. In brackets: 95 % bootstrap intervals over users. Popularity bias: training interactions of the "
         "recommended items over those of the items that users really took (1 = as popular). Invalid beams: the share "
         "of an unconstrained search's beams that are no item; all ranked lists come from the constrained search. "
-        "Ranked: the model's candidates in a ranker's order; their recall is the ceiling that no order passes. Rankers "
-        "learned from validation targets, so they are only tested."
+        "Ranked: the model's candidates in a ranker's order; their recall is the ceiling that no order passes. It sees "
+        "the history, a candidate's attributes and semantic ID, its log-probability and place under the model, its "
+        "log-probability under SASRec, its co-occurrence with the history, its popularity, and whether it was taken "
+        "before. Best single signal: the same candidates ordered by one of these alone, the one that orders validation "
+        "best; a ranker adds something where it is above that. Rankers learned from validation targets, so they are "
+        "only tested."
     )
 
 
@@ -84,7 +114,11 @@ def _row(model: str, result: Tree, split: str, protocol: str, columns: Sequence[
             cells[i] += f" [{low:.4f}, {high:.4f}]"
     share = result["values"].get("invalid_beams_share")
     ceiling = values.get("candidate_recall")
-    return [model_titles()[model], *cells, *("" if each is None else f"{each:.4f}" for each in (share, ceiling))]
+    return [
+        _name(model, result["values"]),
+        *cells,
+        *("" if each is None else f"{each:.4f}" for each in (share, ceiling)),
+    ]
 
 
 def _measured(results: Tree, split: str) -> list[str]:
@@ -92,19 +126,46 @@ def _measured(results: Tree, split: str) -> list[str]:
     return [model for model in model_titles() if split in results.get(model, {"values": {}})["values"]]
 
 
+def _name(model: str, values: Tree) -> str:
+    """The model's name; of a best single signal also which it is."""
+    signals = [title for signal, title in SIGNAL_NAMES.items() if f"by_{signal}" in values]
+    return f"{model_titles()[model]} ({signals[0]})" if signals else model_titles()[model]
+
+
 def _verdict(results: Tree, split: str, protocol: str, k: int) -> str:
-    """Which models lose to item co-occurrence, and whether the interval leaves that open."""
+    """Which models lose to item co-occurrence, and what rankers add, each with the interval of the difference."""
     metric = f"recall_at_{k}"
-    reference = results[REFERENCE]["values"][split][protocol][metric]
-    losers = []
-    for model in _measured(results, split):
-        if results[model]["values"][split][protocol][metric] >= reference:
-            continue
-        is_open = results[model]["intervals"][split][protocol][metric][1] >= reference
-        losers.append(f"{model_titles()[model]}{' (its interval reaches it)' if is_open else ''}")
-    if not losers:
-        return f"No model is below {model_titles()[REFERENCE]} at {_title(metric)}."
-    return f"**Below {model_titles()[REFERENCE]} at {_title(metric)}:** {', '.join(losers)}."
+    compared = {
+        (model, reference): results[model]["differences"][reference][split][protocol][metric]
+        for model in _measured(results, split)
+        for reference in references(model)
+        if reference in results
+    }
+    losers = [
+        f"{model_titles()[model]} {_difference(difference)}"
+        for (model, reference), difference in compared.items()
+        if reference == REFERENCE and difference[0] < 0
+    ]
+    added = [
+        f"{model_titles()[model]} {_difference(difference)}"
+        for (model, reference), difference in compared.items()
+        if reference != REFERENCE
+    ]
+    lines = [
+        f"**Below {model_titles()[REFERENCE]} at {_title(metric)}** (difference and its interval, of the same users): "
+        f"{', '.join(losers)}."
+        if losers
+        else f"No model is below {model_titles()[REFERENCE]} at {_title(metric)}."
+    ]
+    if added:
+        lines.append(f"What rankers add to the best single signal at {_title(metric)}: {', '.join(added)}.")
+    return "\n\n".join(lines)
+
+
+def _difference(difference: Sequence[float]) -> str:
+    """`-0.0120 [-0.0200, 0.0010], not certain`: an interval that holds 0 leaves the order of the two open."""
+    value, low, high = difference
+    return f"{value:+.4f} [{low:+.4f}, {high:+.4f}]{', not certain' if low <= 0 <= high else ''}"
 
 
 def _title(column: str) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from genrec.errors import UserError
 from genrec.storage.output import read_parquet, write_parquet
 
 COLUMNS = ["user_id", "rank", "item_id", "log_prob"]
@@ -33,9 +34,19 @@ class Candidates:
         write_parquet(frame.assign(log_prob=self.log_probs[users, places].float().numpy()), file)
 
     @classmethod
-    def load(cls, file: Path, n_users: int) -> "Candidates":
-        """Read what `save` wrote."""
+    def load(cls, file: Path, n_users: int, n_items: int) -> "Candidates":
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged, or of other users or items.
+        """
         frame = read_parquet(file)
+        for name, largest in (("user_id", n_users), ("item_id", n_items)):
+            found = frame[name].max() if len(frame) else 0
+            if found > largest:
+                raise UserError(
+                    f"{file} has {name} {found}, but the data end at {largest}; run `dvc repro -f generate_candidates`"
+                )
         rows = tuple(torch.tensor(frame[name].to_numpy(np.int64)) - 1 for name in ("user_id", "rank"))
         width = int(frame["rank"].max()) if len(frame) else 1
         items = torch.zeros(n_users, width, dtype=torch.long)

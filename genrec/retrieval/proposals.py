@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genrec.layers.finite import check_ordered
 from genrec.retrieval.candidates import Candidates
 from genrec.retrieval.ranking import CPU, ScoresItems, SearchesItems
 from genrec.retrieval.ranks import top_items
@@ -59,7 +60,11 @@ def reorder(candidates: Candidates, users: Tensor, places: Tensor, scores: Tenso
 
     Returns:
         (n_users, n) int64, 0 where a list is short.
+
+    Raises:
+        UserError: a score is NaN.
     """
+    check_ordered(scores)
     table = torch.full(candidates.items.shape, -torch.inf)
     table[users, places] = scores.float()
     return candidates.items.gather(1, table.argsort(dim=1, descending=True, stable=True))

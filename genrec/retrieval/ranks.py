@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from genrec.layers.finite import check_ordered
+
 
 def ranks_from_scores(scores: Tensor, targets: Tensor) -> Tensor:
     """The rank of each user's target among all items.
@@ -14,12 +16,16 @@ def ranks_from_scores(scores: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (n_users,) int64, 1 = first.
 
+    Raises:
+        UserError: an item's score is NaN.
+
     Example:
         >>> ranks_from_scores(torch.tensor([[9.0, 0.5, 0.7, 0.5]]), torch.tensor([3])).tolist()
         [3]
     """
+    check_ordered(scores[:, 1:])
     target_scores = scores.gather(1, targets.long()[:, None])
-    above = ~(scores <= target_scores)  # also where a score is NaN: a broken model must not look perfect
+    above = scores > target_scores
     tied_before = (scores == target_scores) & (torch.arange(scores.shape[1], device=scores.device) < targets[:, None])
     return 1 + (above | tied_before)[:, 1:].sum(1)
 
@@ -51,6 +57,25 @@ def discounted_gain(ranks: Tensor, k: int, dtype: torch.dtype = torch.float32) -
     return torch.where(ranks <= k, 1 / torch.log2(1 + ranks.to(dtype)), 0.0)
 
 
+def ranking_figures(scores: Tensor, history: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """What a validation step logs of a full ranking: means over its users.
+
+    Args:
+        scores: (n_users, n_items + 1) float, column = item_id.
+        history: (n_users, length) item_ids, 0 = padding.
+        target: (n_users,) item_ids.
+
+    Returns:
+        `ndcg_at_10` and `recall_at_10` with the history kept, and the same as `..._excluded`.
+    """
+    figures = {}
+    for suffix, each in (("", scores), ("_excluded", scores.scatter(1, history, -torch.inf))):
+        ranks = ranks_from_scores(each, target)
+        figures[f"ndcg_at_10{suffix}"] = discounted_gain(ranks, 10).mean()
+        figures[f"recall_at_10{suffix}"] = (ranks <= 10).float().mean()
+    return figures
+
+
 def top_items(scores: Tensor, k: int) -> Tensor:
     """The k best items of each user, best first; the lower item_id wins a tie, also at the list's end.
 
@@ -60,12 +85,16 @@ def top_items(scores: Tensor, k: int) -> Tensor:
     Returns:
         (n_users, k) int64; 0 where a user has fewer than k items left.
 
+    Raises:
+        UserError: an item's score is NaN.
+
     Example:
         >>> top_items(torch.tensor([[9.0, 0.5, 0.7, 0.5]]), k=2).tolist()
         [[2, 1]]
     """
     scores = scores.clone()
     scores[:, 0] = -torch.inf
+    check_ordered(scores)
     width = min(k, scores.shape[1])
     last = scores.topk(width, dim=1).values[:, -1:]
     above, tied = scores > last, scores == last

@@ -1,6 +1,7 @@
 """Loaders that assemble a batch by whole-array indexing; an epoch's order is a function of (seed, epoch) alone."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,18 +32,26 @@ class Windows(Dataset[dict[str, Tensor]]):
         }
 
 
+@dataclass(frozen=True)
+class DrawnExamples(Examples):
+    """Windows of the histories as one epoch has them.
+
+    Attributes:
+        histories: in which equal times may stand in another order than in the next epoch.
+    """
+
+    histories: Histories
+
+
 class Segments(Dataset[dict[str, Tensor]]):
     """A stretch of a history and the next item at each of its positions, for models that learn all of them at once."""
 
-    def __init__(self, histories: Histories) -> None:
-        self.histories = histories
-
-    def __getitem__(self, segments: Examples) -> dict[str, Tensor]:
+    def __getitem__(self, segments: DrawnExamples) -> dict[str, Tensor]:
         """`history` and `target`, both (batch, longest) int64, padded with 0 on the right."""
         following = Examples(segments.starts + 1, segments.ends + 1)
         return {
-            "history": torch.from_numpy(self.histories.padded(segments)).long(),
-            "target": torch.from_numpy(self.histories.padded(following)).long(),
+            "history": torch.from_numpy(segments.histories.padded(segments)).long(),
+            "target": torch.from_numpy(segments.histories.padded(following)).long(),
         }
 
 
@@ -90,10 +99,16 @@ class SegmentSampler(Sampler[Any]):
     """Histories cut into stretches of at most `max_history` targets; where the first cut falls changes each epoch.
 
     Every target of a long history is thus learned once an epoch, behind ever other beginnings.
+
+    Args:
+        shuffles_ties: put interactions of one time into a new order each epoch.
     """
 
-    def __init__(self, histories: Histories, max_history: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, histories: Histories, max_history: int, batch_size: int, seed: int, shuffles_ties: bool = False
+    ) -> None:
         self.histories = histories
+        self.shuffles_ties = shuffles_ties
         self.max_history = max_history
         self.seed = seed
         self.epoch = 0
@@ -107,13 +122,14 @@ class SegmentSampler(Sampler[Any]):
     def __len__(self) -> int:
         return self.n_batches
 
-    def __iter__(self) -> Iterator[Examples]:
+    def __iter__(self) -> Iterator[DrawnExamples]:
         random = self._random()
         segments = self._segments(random)
         order = random.permutation(len(segments))
         batches = grouped_batches(order, segments.lengths[order], self.n_batches, random)
+        histories = self.histories.with_ties_shuffled(random) if self.shuffles_ties else self.histories
         for rows in batches:
-            yield segments.take(rows)
+            yield DrawnExamples(segments.starts[rows], segments.ends[rows], histories)
 
     def _random(self) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.epoch])
@@ -153,12 +169,27 @@ def window_loader(
     return DataLoader(Windows(histories, examples), sampler=sampler, batch_size=None)
 
 
-def segment_loader(histories: Histories, max_history: int, batch_size: int, seed: int) -> DataLoader[dict[str, Tensor]]:
+def mixed_window_loader(
+    histories: Histories, max_history: int, batch_size: int, seed: int, n_drawn: int = 0
+) -> DataLoader[dict[str, Tensor]]:
+    """A loader of training windows whose batches are drawn from all lengths, for in-batch negatives.
+
+    A window's length tells its place in a history, so that batches of like length hold other items than the whole:
+    their popularity is not the one that the negatives are corrected for.
+    """
+    examples = histories.examples("train").cut(max_history)
+    _refuse_nothing(len(examples), histories)
+    sampler = BatchSampler(len(examples), batch_size, seed, n_drawn=n_drawn)
+    return DataLoader(Windows(histories, examples), sampler=sampler, batch_size=None)
+
+
+def segment_loader(
+    histories: Histories, max_history: int, batch_size: int, seed: int, shuffles_ties: bool = False
+) -> DataLoader[dict[str, Tensor]]:
     """A loader of all training positions; histories are cut to what may be learned from."""
-    train_part = histories.train_part()
-    sampler = SegmentSampler(train_part, max_history, batch_size, seed)
+    sampler = SegmentSampler(histories.train_part(), max_history, batch_size, seed, shuffles_ties)
     _refuse_nothing(len(sampler), histories)
-    return DataLoader(Segments(train_part), sampler=sampler, batch_size=None)
+    return DataLoader(Segments(), sampler=sampler, batch_size=None)
 
 
 def _refuse_nothing(n_examples: int, histories: Histories) -> None:

@@ -60,11 +60,14 @@ class Histories:
         items: int32 (n_interactions,), item_ids 1..n_items.
         offsets: int64 (n_users + 1,); the user with user_id u owns items[offsets[u - 1] : offsets[u]].
         n_items: the size of the catalogue, padding not counted.
+        tied: bool (n_interactions,), whether the order of an interaction and the user's one before is arbitrary, as
+            both have one time; None where all order is given.
     """
 
     items: NDArray[np.int32]
     offsets: NDArray[np.int64]
     n_items: int
+    tied: NDArray[np.bool_] | None = None
 
     @property
     def n_users(self) -> int:
@@ -100,7 +103,27 @@ class Histories:
         kept = np.maximum(self.lengths - 2, 0)
         offsets = np.concatenate([[0], np.cumsum(kept)])
         positions = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1] - offsets[:-1], kept)
-        return Histories(self.items[positions], offsets, self.n_items)
+        return Histories(
+            self.items[positions], offsets, self.n_items, None if self.tied is None else self.tied[positions]
+        )
+
+    def with_ties_shuffled(self, random: np.random.Generator) -> "Histories":
+        """Interactions of one time in a new order; all others stay.
+
+        Example:
+            >>> tied = np.array([False, False, True, True, False])
+            >>> histories = Histories(np.array([1, 2, 3, 4, 5], np.int32), np.array([0, 5]), n_items=5, tied=tied)
+            >>> histories.with_ties_shuffled(np.random.default_rng(1)).items.tolist()
+            [1, 4, 2, 3, 5]
+        """
+        if self.tied is None:
+            return self
+        shares_time = self.tied | np.append(self.tied[1:], False)
+        rows = np.flatnonzero(shares_time)
+        time = np.cumsum(~self.tied)[rows]  # rises with each new time, so no group reaches over users
+        items = self.items.copy()
+        items[rows] = items[rows[np.lexsort((random.random(len(rows)), time))]]
+        return Histories(items, self.offsets, self.n_items, self.tied)
 
     def targets(self, examples: Examples) -> NDArray[np.int32]:
         """int32 (n_examples,): the item that follows each window."""
@@ -125,21 +148,25 @@ class Histories:
 
     def save(self, file: Path) -> None:
         items, offsets = self.items.astype(np.int32), self.offsets.astype(np.int64)
-        save_arrays({"items": items, "offsets": offsets, "n_items": np.array(self.n_items)}, file)
+        tied = np.zeros(len(items), bool) if self.tied is None else self.tied
+        save_arrays({"items": items, "offsets": offsets, "tied": tied, "n_items": np.array(self.n_items)}, file)
 
     @classmethod
     def load(cls, file: Path) -> "Histories":
-        """Read what `save` wrote: a .npz with `items`, `offsets` and `n_items`.
+        """Read what `save` wrote: a .npz with `items`, `offsets`, `tied` and `n_items`.
 
         Raises:
             UserError: the file is missing or damaged, or its arrays do not fit each other.
         """
         arrays = load_arrays(file)
-        if {"items", "offsets", "n_items"} - arrays.keys() or arrays["n_items"].size != 1:
-            raise UserError(f"{file} must hold items, offsets and n_items, got {', '.join(arrays)}; {AGAIN}")
+        if {"items", "offsets", "tied", "n_items"} - arrays.keys() or arrays["n_items"].size != 1:
+            raise UserError(f"{file} must hold items, offsets, tied and n_items, got {', '.join(arrays)}; {AGAIN}")
         items, offsets, n_items = arrays["items"], arrays["offsets"], int(arrays["n_items"].item())
         if not offsets.size or offsets[0] != 0 or offsets[-1] != len(items) or (np.diff(offsets) < 0).any():
             raise UserError(f"{file}: offsets must rise from 0 to the number of items, {len(items)}; {AGAIN}")
         if items.dtype.kind != "i" or not len(items) or items.min() < 1 or items.max() > n_items:
             raise UserError(f"{file}: items must be item_ids 1..{n_items}; {AGAIN}")
-        return cls(items, offsets, n_items)
+        tied = arrays["tied"]
+        if tied.dtype != np.bool_ or len(tied) != len(items) or tied[offsets[:-1][np.diff(offsets) > 0]].any():
+            raise UserError(f"{file}: tied must say of each item whether it has the time of the one before; {AGAIN}")
+        return cls(items, offsets, n_items, tied)

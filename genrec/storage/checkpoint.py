@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from genrec.errors import UserError
 from genrec.storage.files import written
@@ -83,6 +83,26 @@ def network_arguments(kind: type[nn.Module], arguments: Mapping[str, Any]) -> di
     """Of the arguments of a trained module those that its network takes: no learning rate, no loss."""
     taken = inspect.signature(kind).parameters
     return {name: value for name, value in arguments.items() if name in taken}
+
+
+def refuse_another_network(model: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
+    """Say in one line that a run's weights are of another network; torch's own message lists every tensor.
+
+    Args:
+        weights: what `model.state_dict()` was, as `file` holds it.
+
+    Raises:
+        UserError: a tensor is missing on one side, or has another shape.
+    """
+    own, theirs = ({name: tuple(value.shape) for name, value in each.items()} for each in (model.state_dict(), weights))
+    different = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+    if different:
+        name = different[0]
+        raise UserError(
+            f"{file} is the run of another network, {len(different)} of its tensors differ: {name} is "
+            f"{theirs.get(name, 'absent')} there and {own.get(name, 'absent')} here; start anew with resume=False, or "
+            "in another folder"
+        )
 
 
 def load_model(kind: type[M], file: Path, **expected: int) -> M:

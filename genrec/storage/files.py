@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
+def user_path(path: str, key: str) -> Path:
+    """A path as a user writes it, `~` for a home.
+
+    Args:
+        key: what the path is called where the user wrote it.
+
+    Raises:
+        UserError: it begins with the name of no user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{key}: {path} begins with the name of no user of this machine; mend it") from None
+
+
 @contextmanager
 def written(file: Path) -> Iterator[Path]:
     """A path to write to; what the block writes there takes the place of `file` when it ends well, else it vanishes.

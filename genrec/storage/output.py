@@ -62,7 +62,7 @@ def read_parquet(file: Path, columns: list[str] | None = None) -> "pd.DataFrame"
         return pd.read_parquet(file, columns=columns)
     except (pa.ArrowException, OSError) as damage:
         reason = str(damage).splitlines()[0]
-        raise UserError(f"{file} can not be read ({reason}); delete it and run `dvc repro`") from None
+        raise UserError(f"{file} cannot be read ({reason}); delete it and run `dvc repro`") from None
 
 
 def read_metrics(file: Path) -> Any:

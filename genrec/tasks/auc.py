@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from genrec.layers.finite import check_finite
+
 
 def roc_auc(labels: Tensor, scores: Tensor) -> float:
     """The chance that a positive scores above a negative (Mann-Whitney), NaN where one class is missing.
@@ -10,11 +12,16 @@ def roc_auc(labels: Tensor, scores: Tensor) -> float:
         labels: (n,), positive where above 0.5.
         scores: (n,).
 
+    Raises:
+        UserError: a label or a score is NaN or infinite.
+
     Example:
         >>> import torch
         >>> roc_auc(torch.tensor([0, 0, 1, 1]), torch.tensor([0.1, 0.4, 0.35, 0.8]))
         0.75
     """
+    check_finite(labels, "labels")
+    check_finite(scores, "scores")
     is_positive = labels.flatten() > 0.5
     n_positive = int(is_positive.sum())
     n_negative = len(is_positive) - n_positive

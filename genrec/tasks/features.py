@@ -134,7 +134,45 @@ class FeatureEmbedding(nn.Module):
         return self._lookup(x, feature), value_of(x, feature) != feature.padding_idx
 
     def _lookup(self, x: Batch, feature: SparseFeature | SequenceFeature) -> Tensor:
-        return self.tables[self.owners[feature.name]](value_of(x, feature).long())
+        return look_up(self.tables[self.owners[feature.name]], value_of(x, feature), feature.name)  # type: ignore[arg-type]
+
+    def check(self, x: Batch) -> None:
+        """Refuse categories that no table has; for batches that are still on the CPU, where a device would only abort.
+
+        Raises:
+            ValueError: names the feature, the value and the limit.
+        """
+        for name, owner in self.owners.items():
+            for given in (name, f"neg_{name}"):
+                if given in x:
+                    check_categories(x[given], self.tables[owner].num_embeddings, given)  # type: ignore[arg-type]
+
+
+def look_up(table: nn.Embedding, categories: Tensor, name: str) -> Tensor:
+    """The vectors of categories, (*categories.shape, dim).
+
+    Raises:
+        ValueError: names the feature, the value and the limit. Only on the CPU, where torch itself looks.
+    """
+    try:
+        return table(categories.long())
+    except IndexError:
+        check_categories(categories, table.num_embeddings, name)
+        raise
+
+
+def check_categories(categories: Tensor, vocab_size: int, name: str) -> None:
+    """Refuse categories that are no row of a table.
+
+    Raises:
+        ValueError: names the feature, the value and the limit.
+    """
+    wrong = (categories < 0) | (categories >= vocab_size) | categories.isnan()
+    if wrong.any():
+        raise ValueError(
+            f"feature {name!r} must be 0 to {vocab_size - 1}, below its vocab_size, got {categories[wrong][0].item()}; "
+            "encode it anew, or raise vocab_size to the largest value and 1 more"
+        )
 
 
 def first_order(features: Sequence[Feature]) -> list[Feature]:

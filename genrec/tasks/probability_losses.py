@@ -5,15 +5,55 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def known_labels(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows whose label is known, NaN being unknown, with their labels as float32.
+
+    Args:
+        predictions: one a row, in any shape.
+        labels: one a row, of any type and shape; 0, 1 or a probability between.
+
+    Returns:
+        (n_known,) each.
+
+    Raises:
+        ValueError: there are not as many predictions as labels, or a label lies outside of 0 to 1.
+    """
+    if predictions.numel() != labels.numel():
+        raise ValueError(
+            "the network must give one probability for each label, got shape "
+            f"{tuple(predictions.shape)} for labels of {tuple(labels.shape)}"
+        )
+    predictions, labels = predictions.flatten(), labels.flatten().float()
+    is_wrong = (labels < 0) | (labels > 1)
+    known = ~labels.isnan()
+    has_wrong, has_unknown = torch.stack([is_wrong.any(), ~known.all()]).tolist()  # one wait for the device
+    if has_wrong:
+        raise ValueError(
+            f"labels must be 0 or 1, or a probability between, got {float(labels[is_wrong][0])}; scale them, or train "
+            "a regression by MTLTrainer"
+        )
+    return (predictions[known], labels[known]) if has_unknown else (predictions, labels)
+
+
 def binary_cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
     """The mean over rows, in float32 whatever computed the probabilities.
 
     Args:
         probabilities: (batch,).
         labels: (batch,) of any type, 0 or 1.
+
+    Raises:
+        ValueError: a finite prediction is no probability.
     """
-    if not probabilities.isfinite().all():
+    outside = (probabilities < 0) | (probabilities > 1)
+    is_finite, is_outside = torch.stack([probabilities.isfinite().all(), outside.any()]).tolist()
+    if not is_finite:
         return probabilities.float().sum()  # not finite either; torch's own would raise an error that names nothing
+    if is_outside:
+        raise ValueError(
+            "the network must give probabilities of classifications, got "
+            f"{float(probabilities.detach()[outside][0])}; end it in a sigmoid"
+        )
     with torch.autocast(probabilities.device.type, enabled=False):
         return F.binary_cross_entropy(probabilities.float(), labels.float())
 
@@ -30,13 +70,12 @@ def masked_task_losses(predictions: Tensor, labels: Tensor, task_types: list[str
     losses = []
     for task, kind in enumerate(task_types):
         known = ~labels[:, task].isnan()
-        predicted, actual = predictions[known, task], labels[known, task]
-        if not len(actual):
+        if not known.any():
             losses.append(predictions.new_zeros(()))
         elif kind == "classification":
-            losses.append(binary_cross_entropy(predicted, actual))
+            losses.append(binary_cross_entropy(*known_labels(predictions[:, task], labels[:, task])))
         else:
-            losses.append(F.mse_loss(predicted.float(), actual.float()))
+            losses.append(F.mse_loss(predictions[known, task].float(), labels[known, task].float()))
     return losses
 
 

@@ -1,9 +1,11 @@
 """What CTRTrainer, MatchTrainer and MTLTrainer share: any network, a loss, page 001's arguments."""
 
+import inspect
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from genrec.tasks.features import Batch
+from genrec.tasks.features import Batch, FeatureEmbedding
 from genrec.tasks.regularization import Regularization
-from genrec.training.base import BaseTrainer
+from genrec.training.base import BaseTrainer, check_gpus, check_loader
 from genrec.training.config import TrainingConfig
 from genrec.training.failures import FiniteTraining
 from genrec.training.modes import evaluating
@@ -33,15 +36,27 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Optimization:
-    """Page 001's optimizer and scheduler: two torch classes and their arguments."""
+    """Page 001's optimizer and scheduler: two torch classes, or functions that make them, and their arguments.
+
+    Attributes:
+        optimizer_params: None is `DEFAULT_OPTIMIZER`, as far as the optimizer takes it and was not given its own.
+    """
 
     optimizer_fn: Any
-    optimizer_params: Options
+    optimizer_params: Options | None
     scheduler_fn: Any
     scheduler_params: Options
     n_epoch: int
     monitor: str
     monitor_mode: str
+
+    def __post_init__(self) -> None:
+        for name, made in (("optimizer_fn", self.optimizer_fn), ("scheduler_fn", self.scheduler_fn)):
+            if not callable(made) and not (made is None and name == "scheduler_fn"):
+                raise ValueError(
+                    f"{name} must be a class or a function, such as torch.optim.Adam, and its arguments stand in "
+                    f"{name.removesuffix('fn')}params; got {made!r}"
+                )
 
     def optimizer(self, network: nn.Module, weighting: nn.Module | None) -> Any:
         """The network's weights, and those of a loss weighting, which never decay."""
@@ -49,18 +64,63 @@ class Optimization:
         own = [] if weighting is None else list(weighting.parameters())
         if own:
             groups.append({"params": own, "weight_decay": 0.0})
-        return self.optimizer_fn(groups, **self.optimizer_params)
+        params = self.optimizer_params
+        if params is None:
+            is_given = _own_arguments(self.optimizer_fn)
+            params = {name: value for name, value in DEFAULT_OPTIMIZER.items() if not is_given.get(name, True)}
+        optimizer = self.optimizer_fn(groups, **params)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ValueError(f"optimizer_fn must make a torch optimizer, got {type(optimizer).__name__}")
+        return optimizer
 
     def scheduler(self, optimizer: Any, steps_per_epoch: int, validates: bool) -> dict[str, Any]:
-        """What Lightning needs to step a scheduler of any class."""
-        params = dict(self.scheduler_params)
+        """What Lightning needs to step a scheduler of any class.
+
+        Raises:
+            ValueError: a plateau is looked for in the wrong direction, or it is no scheduler.
+        """
+        made, given = _unwrapped_partial(self.scheduler_fn)
+        params, given = dict(self.scheduler_params), {**given, **self.scheduler_params}
         monitor, mode = (self.monitor, self.monitor_mode) if validates else ("train/loss", "min")
-        if self.scheduler_fn is ReduceLROnPlateau:
-            params.setdefault("mode", mode)
-        if self.scheduler_fn is OneCycleLR and not {"total_steps", "epochs"} & set(params):
+        if _is_subclass(made, ReduceLROnPlateau) and "mode" not in given:
+            params["mode"] = mode
+        if _is_subclass(made, OneCycleLR) and not {"total_steps", "epochs"} & set(given):
             params["total_steps"] = self.n_epoch * steps_per_epoch
-        interval = "step" if self.scheduler_fn in BATCH_SCHEDULERS else "epoch"
-        return {"scheduler": self.scheduler_fn(optimizer, **params), "interval": interval, "monitor": monitor}
+        scheduler = self.scheduler_fn(optimizer, **params)
+        if not isinstance(scheduler, LRScheduler):
+            raise ValueError(f"scheduler_fn must make a torch scheduler, got {type(scheduler).__name__}")
+        if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != mode:
+            raise ValueError(f"the plateau is one of {monitor}, so its mode must be {mode!r}, got {scheduler.mode!r}")
+        return {"scheduler": scheduler, "interval": _interval(scheduler), "monitor": monitor}
+
+
+def _unwrapped_partial(made: Any) -> tuple[Any, dict[str, Any]]:
+    """The class or function within functools.partial, and the arguments that it was given there."""
+    given: dict[str, Any] = {}
+    while isinstance(made, partial):
+        given = {**made.keywords, **given}
+        made = made.func
+    return made, given
+
+
+def _own_arguments(made: Any) -> dict[str, bool]:
+    """The arguments that a class or function takes by name, and whether functools.partial gave them already."""
+    _, given = _unwrapped_partial(made)
+    return {name: name in given for name in inspect.signature(made).parameters}
+
+
+def _is_subclass(made: Any, kind: type) -> bool:
+    return isinstance(made, type) and issubclass(made, kind)
+
+
+def _interval(scheduler: Any) -> str:
+    """`step` for one that is made for batches, or for a combination that holds one."""
+    parts = getattr(scheduler, "_schedulers", [])
+    return (
+        "step"
+        if any(_interval(part) == "step" for part in parts) or isinstance(scheduler, BATCH_SCHEDULERS)
+        else "epoch"
+    )
 
 
 class TaskModule(pl.LightningModule):
@@ -72,12 +132,13 @@ class TaskModule(pl.LightningModule):
 
     def __init__(self, network: nn.Module, optimization: Optimization, regularization: Regularization) -> None:
         super().__init__()
-        self.network = network
+        self.network = unwrapped(network)
         self.optimization = optimization
         self.regularization = regularization
         self.weighting: nn.Module | None = None
         self.optimizers_in_use: Any = None
         self.losses_seen: list[tuple[Tensor, int]] = []
+        self.has_left_out = False
         self.mean_loss = math.nan
 
     def forward(self, x: Batch) -> Any:
@@ -96,21 +157,41 @@ class TaskModule(pl.LightningModule):
         raise NotImplementedError
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        x, labels = split_batch(batch)
-        loss = self.loss(x, labels)
+        x, labels = split_batch(batch, self.device)
+        loss = None if self.leaves_out(x) else self.loss(x, labels)
         if loss is None:
             return None
         self.losses_seen.append((loss.detach(), batch_size(x)))
         return loss if self.regularization.is_off else loss + self.regularization.penalty(self.network)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.collect(*split_batch(batch))
+        self.collect(*split_batch(batch, self.device))
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Lightning's hook: a GPU aborts on a category that is no row of its table, and to look there is to wait."""
+        if self.device.type != "cpu":
+            x, _ = split_batch(batch, torch.device("cpu"))
+            for module in self.network.modules():
+                if isinstance(module, FeatureEmbedding):
+                    module.check(x)
+        return batch
+
+    def leaves_out(self, x: Batch) -> bool:
+        """Whether a batch is a single row, such as an epoch's last one, that batch normalisation cannot train on."""
+        if batch_size(x) > 1 or not any(isinstance(each, _BatchNorm) for each in self.network.modules()):
+            return False
+        if not self.has_left_out:
+            log.warning("a batch of a single row is left out: batch normalisation needs two rows to train on")
+        self.has_left_out = True
+        return True
 
     def on_train_epoch_start(self) -> None:
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         self.log("learning_rate", float(optimizer.param_groups[0]["lr"]))
 
     def on_train_epoch_end(self) -> None:
+        if self.has_left_out and not self.losses_seen:
+            raise ValueError("batch normalisation needs batches of two rows or more, all have one; raise batch_size")
         self.mean_loss = weighted_mean(self.losses_seen)
         self.losses_seen = []
         self.log("train/loss", self.mean_loss)
@@ -124,10 +205,16 @@ class TaskModule(pl.LightningModule):
             optimizer = self.optimization.optimizer(self.network, self.weighting)
             self.optimizers_in_use = {"optimizer": optimizer}
             if self.optimization.scheduler_fn is not None:
-                steps = int(self.trainer.estimated_stepping_batches) // (self.trainer.max_epochs or 1)
+                steps = steps_per_epoch(self.trainer)
                 validates = bool(self.trainer.num_val_batches) or self.trainer.enable_validation
                 self.optimizers_in_use["lr_scheduler"] = self.optimization.scheduler(optimizer, steps, validates)
         return self.optimizers_in_use
+
+
+def steps_per_epoch(trainer: pl.Trainer) -> int:
+    """How often an epoch steps; 0 where the loader knows no length."""
+    total = trainer.estimated_stepping_batches
+    return 0 if math.isinf(total) else int(total) // (trainer.max_epochs or 1)
 
 
 class FiniteSteps(FiniteTraining):
@@ -170,7 +257,7 @@ class TaskTrainer(BaseTrainer):
     def __init__(self, model: TaskModule, config: TrainingConfig, device: str, model_path: str, logger: Any) -> None:
         super().__init__(model, config, logger)
         self.device = torch.device(device)
-        self.model_path = Path(model_path)
+        self.model_path = Path(model_path).expanduser()
         self.is_between_epochs = False
 
     def train_one_epoch(self, data_loader: DataLoader[Any], log_interval: int = 10) -> Any:
@@ -190,6 +277,8 @@ class TaskTrainer(BaseTrainer):
             assert self.trainer is not None
             self.trainer.fit_loop.max_epochs = 1
             self.is_between_epochs = True
+        data_loader = as_loader(data_loader, "data_loader")
+        check_loader(data_loader, "data_loader")
         self.model.train()
         with self._quiet():
             self.trainer.fit(self.model, data_loader, weights_only=True)
@@ -204,7 +293,8 @@ class TaskTrainer(BaseTrainer):
         """What a model, wrapped or bare, says of each row, in the loader's order; labels are not needed."""
         network = self._network_of(model)
         with evaluating(network):
-            return torch.cat([self._output(network, x) for x, _ in self._batches(data_loader)]).tolist()
+            outputs = [self._output(network, x) for x, _ in self._batches(data_loader)]
+        return torch.cat(outputs).tolist() if outputs else []
 
     def _output(self, network: nn.Module, x: Batch) -> Tensor:
         output: Tensor = network(x)
@@ -214,32 +304,31 @@ class TaskTrainer(BaseTrainer):
         """A run of its own: new optimizers and patience, the weights as they are; write the best ones."""
         self.is_between_epochs = False
         self._forget_optimizers()
-        self.train(train, val)
+        self.train(as_loader(train, "train_dataloader"), None if val is None else as_loader(val, "val_dataloader"))
         self.model_path.mkdir(parents=True, exist_ok=True)
-        torch.save(self.model.network.state_dict(), self.model_path / file)
+        torch.save(plain(self.model.network).state_dict(), self.model_path / file)
 
     def _figures(self, model: nn.Module, data_loader: Iterable[Any]) -> dict[str, float]:
         """What validation would measure of another network."""
         own, self.model.network = self.model.network, self._network_of(model)
         try:
             with evaluating(self.model.network), torch.no_grad():
+                n_batches = 0
                 for x, labels in self._batches(data_loader):
                     self.model.collect(x, labels)
+                    n_batches += 1
+                if n_batches == 0:
+                    raise ValueError("an evaluation needs rows, but data_loader holds no batch")
                 return self.model.scores()
         finally:
             self.model.network = own
 
     def _network_of(self, model: nn.Module) -> nn.Module:
-        network = model.network if isinstance(model, TaskModule) else model
-        return network.to(self.device)
+        return unwrapped(model).to(self.device)
 
     def _batches(self, data_loader: Iterable[Any]) -> Iterator[tuple[Batch, Tensor | None]]:
         for batch in data_loader:
-            x, labels = split_batch(batch)
-            yield (
-                {name: value.to(self.device) for name, value in x.items()},
-                None if labels is None else labels.to(self.device),
-            )
+            yield split_batch(batch, self.device)
 
     def _forget_optimizers(self) -> None:
         self.model.optimizers_in_use = None
@@ -247,8 +336,7 @@ class TaskTrainer(BaseTrainer):
 
     def _restore_best(self) -> None:
         """Unlike the base's: where no epoch could be measured the last weights stay, with a warning."""
-        measured = self.trainer and self.trainer.checkpoint_callback
-        score = getattr(measured, "best_model_score", None)
+        score = self._best_score()
         if score is not None and not math.isfinite(score):
             log.warning(
                 "%s was never finite, so no epoch is the best: the last weights stay (a validation set of one class?)",
@@ -288,9 +376,12 @@ def training_config(
     """Page 001's arguments as BaseTrainer's config; checkpoints and logs lie beside the saved model."""
     if precision.startswith("16"):
         raise ValueError(f"precision must be 32-true or bf16-mixed: a scaled loss has other gradients, got {precision}")
+    name_of_gpus = "gpus" if gpus else "device"
+    chosen = gpus or device_ids(device)
+    check_gpus(chosen, name_of_gpus, gpus or device)
     return TrainingConfig(
         max_epochs=n_epoch,
-        gpus=gpus or device_ids(device),
+        gpus=chosen,
         precision=precision,
         gradient_clip_val=gradient_clip_val,
         checkpoint_dir=str(Path(model_path) / "checkpoints"),
@@ -319,16 +410,50 @@ def device_ids(device: str) -> list[int]:
     return [] if found.type == "cpu" else [found.index or 0]
 
 
-def split_batch(batch: Any) -> tuple[Batch, Tensor | None]:
-    """Features and labels of a batch, which is (features, labels), (features,) or features alone.
+def split_batch(batch: Any, device: torch.device) -> tuple[Batch, Tensor | None]:
+    """Features and labels of a batch, which is (features, labels), (features,) or features alone, on a device.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is something else, or holds what is no array of numbers, or features and labels of no row or of
+            differently many.
     """
     parts = list(batch) if isinstance(batch, tuple | list) else [batch]
     if not 1 <= len(parts) <= 2 or not isinstance(parts[0], Mapping):
         raise ValueError(f"a batch must be (features by name, labels) or features by name, got {type(batch).__name__}")
-    return parts[0], parts[1] if len(parts) == 2 else None
+    x = {name: as_tensor(value, name, device) for name, value in parts[0].items()}
+    labels = as_tensor(parts[1], "labels", device) if len(parts) == 2 and parts[1] is not None else None
+    n_rows = {name: len(value) for name, value in x.items()} | ({} if labels is None else {"labels": len(labels)})
+    if len(set(n_rows.values())) != 1 or batch_size(x) == 0:
+        raise ValueError(f"a batch must have rows, of each feature and of the labels equally many, got {n_rows}")
+    return x, labels
+
+
+def as_tensor(value: Any, name: str, device: torch.device) -> Tensor:
+    """A feature or labels, given as a tensor, a numpy array or a list of numbers, a row an example."""
+    try:
+        tensor = torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError) as mistake:
+        raise ValueError(f"{name} must be numbers, got {type(value).__name__} ({mistake}); encode them first") from None
+    if tensor.dim() == 0:
+        raise ValueError(f"{name} must have a row for each example, got the single number {tensor.item()}")
+    return tensor
+
+
+def as_loader(loader: Any, name: str) -> Any:
+    """A loader that can be read once an epoch; a list of batches becomes one.
+
+    Raises:
+        ValueError: it can be read only once, or holds no batch.
+    """
+    if isinstance(loader, Iterator):
+        raise ValueError(
+            f"{name} is read anew each epoch, but a {type(loader).__name__} can be read only once; give a DataLoader, "
+            "or a list of batches"
+        )
+    if isinstance(loader, list | tuple):
+        # Lightning would take each of its batches for a loader
+        loader = DataLoader(loader, batch_size=None)  # type: ignore[arg-type]
+    return loader
 
 
 def batch_size(x: Batch) -> int:
@@ -347,6 +472,18 @@ def weighted_mean(values: list[tuple[Tensor, int]]) -> float:
     means = torch.stack([mean for mean, _ in values]).double()
     sizes = torch.tensor([size for _, size in values], device=means.device)
     return float((means * sizes).sum() / sizes.sum())
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network within a trainer's module, or within DataParallel, whose replicas Lightning makes in its place."""
+    while isinstance(model, TaskModule | nn.DataParallel):
+        model = model.network if isinstance(model, TaskModule) else model.module
+    return model
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """The network that `torch.compile` compiled: its weights have the names that any other program knows."""
+    return getattr(network, "_orig_mod", network)
 
 
 def as_logger(model_logger: Any) -> Logger | None:

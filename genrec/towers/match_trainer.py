@@ -1,6 +1,6 @@
 """MatchTrainer: two towers for retrieval, from single, paired or listed items, or from each other's items."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,31 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from genrec.layers.finite import check_ordered
 from genrec.retrieval.ranks import discounted_gain
 from genrec.tasks.auc import roc_auc
 from genrec.tasks.features import Batch
-from genrec.tasks.probability_losses import bayesian_personalized_ranking, binary_cross_entropy, softmax_cross_entropy
+from genrec.tasks.probability_losses import (
+    bayesian_personalized_ranking,
+    binary_cross_entropy,
+    known_labels,
+    softmax_cross_entropy,
+)
 from genrec.tasks.regularization import Regularization
 from genrec.tasks.task_trainer import (
-    DEFAULT_OPTIMIZER,
     Optimization,
     Options,
     TaskModule,
     TaskTrainer,
+    as_loader,
     as_logger,
+    as_tensor,
+    plain,
     training_config,
+    unwrapped,
 )
 from genrec.towers.in_batch import all_in_batch, in_batch_logits, in_batch_negatives, log_sampling_probability
+from genrec.training.base import check_loader
 from genrec.training.modes import evaluating
 
 POINT_WISE, PAIR_WISE, LIST_WISE = MODES = (0, 1, 2)
@@ -88,7 +98,19 @@ class MatchModule(TaskModule):
         if self.mode == POINT_WISE:
             if labels is None:
                 raise ValueError("mode 0 needs batches of (features, labels), got features alone")
-            return binary_cross_entropy(output.flatten(), labels.flatten())
+            if output.shape[1:].numel() != 1:
+                raise ValueError(
+                    f"mode 0 learns from labels, but the batch holds negatives ({', '.join(sorted(x))}); leave them "
+                    "out, or choose mode 1 or 2"
+                )
+            predicted, actual = known_labels(output, labels)
+            return binary_cross_entropy(predicted, actual) if len(actual) else None
+        if not isinstance(output, tuple) and (output.dim() != 2 or output.shape[1] < 2):
+            negatives = " and ".join(f"neg_{name}" for name in item_names(self.network))
+            raise ValueError(
+                f"mode {self.mode} needs negative items, but the network gave shape {tuple(output.shape)} for "
+                f"{', '.join(sorted(x))}; add {negatives} to the batches, (batch, n) each, or set in_batch_neg=True"
+            )
         if self.mode == PAIR_WISE:
             positive, negative = output if isinstance(output, tuple) else (output[:, 0], output[:, 1:])
             return bayesian_personalized_ranking(positive, negative)
@@ -124,27 +146,33 @@ class MatchModule(TaskModule):
         features = {name: value for name, value in x.items() if not name.startswith("neg_")}
         is_labelled = self.mode == POINT_WISE and self.in_batch is None and labels is not None
         if is_labelled and labels is not None:
-            self.clicks.append((labels.flatten(), self.network(features).flatten()))
+            predictions, known = known_labels(self.network(features), labels)
+            self.clicks.append((known, predictions))
             features = {name: value[labels.flatten() > 0.5] for name, value in features.items()}
         if len(features[self.item_name]):
             self.users.append(self._vectors("user", features))
             self.targets.append(features[self.item_name].long())
 
     def scores(self) -> dict[str, float]:
-        items = {name: value.to(self.targets[0].device) for name, value in self.catalogue.items()}
-        vectors, item_ids = self._vectors("item", items).float(), items[self.item_name]
-        ranks = torch.cat(
-            [
-                ranks_of_targets(users.float() @ vectors.T, item_ids, targets)
-                for users, targets in zip(self.users, self.targets, strict=True)
-            ]
-        )
+        """NaN where no row has an item to be found, so that no epoch is taken for the best."""
+        ranks = self._ranks() if self.targets else torch.zeros(0)
         figures = ranking_figures(ranks)
         if self.clicks:
             labels, predictions = (torch.cat(parts).cpu() for parts in zip(*self.clicks, strict=True))
             figures["auc"] = roc_auc(labels, predictions)
         self.users, self.targets, self.clicks = [], [], []
         return figures
+
+    def _ranks(self) -> Tensor:
+        """The rank of each target, (n_targets,)."""
+        items = {name: value.to(self.targets[0].device) for name, value in self.catalogue.items()}
+        vectors, item_ids = self._vectors("item", items).float(), items[self.item_name]
+        return torch.cat(
+            [
+                ranks_of_targets(users.float() @ vectors.T, item_ids, targets)
+                for users, targets in zip(self.users, self.targets, strict=True)
+            ]
+        )
 
 
 class MatchTrainer(TaskTrainer):
@@ -161,7 +189,8 @@ class MatchTrainer(TaskTrainer):
         in_batch_neg_ratio: how many of them; by default all.
         hard_negative: the best scored ones.
         sampler_seed: of the random ones.
-        item_counts: (n_items + 1,) how often each item is a training row's; corrects the in-batch softmax for it.
+        item_counts: (n_items + 1,) how often each item is a training row's; corrects the in-batch softmax for it. Each
+            batch must be drawn from all rows alike: rows sorted by anything give its negatives another popularity.
         item_name: the feature that is the item's id, by default the network's first item feature.
         catalogue: the features of all items, one row each; by default all items that the loaders hold.
     """
@@ -198,6 +227,7 @@ class MatchTrainer(TaskTrainer):
         progress_bar: bool = True,
         experiment_name: str = "match",
     ) -> None:
+        model = unwrapped(model)
         if mode not in MODES:
             raise ValueError(f"mode must be 0 (point-wise), 1 (pair-wise) or 2 (list-wise), got {mode!r}")
         config = training_config(
@@ -206,7 +236,7 @@ class MatchTrainer(TaskTrainer):
             gradient_clip_val=gradient_clip_val, precision=precision, resume=resume, progress_bar=progress_bar,
         )  # fmt: skip
         optimization = Optimization(
-            optimizer_fn, optimizer_params or DEFAULT_OPTIMIZER, scheduler_fn, scheduler_params or {}, n_epoch,
+            optimizer_fn, optimizer_params, scheduler_fn, scheduler_params or {}, n_epoch,
             config.monitor, config.monitor_mode,
         )  # fmt: skip
         log_q = None if item_counts is None else log_sampling_probability(item_counts)
@@ -215,19 +245,22 @@ class MatchTrainer(TaskTrainer):
             model, optimization, Regularization(**(regularization_params or {})), mode, in_batch,
             item_name or item_names(model)[0],
         )  # fmt: skip
-        self.catalogue = catalogue
+        self.catalogue = None if catalogue is None else catalogue_of(catalogue, item_names(model))
         super().__init__(module, config, device, model_path, as_logger(model_logger))
 
     def fit(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None = None) -> None:
         """Train `n_epoch` epochs or until recall stops rising; keep and write the best weights."""
         if val_dataloader is not None:
-            self._know_catalogue([train_dataloader, val_dataloader])
+            loaders = as_loader(train_dataloader, "train_dataloader"), as_loader(val_dataloader, "val_dataloader")
+            for loader, name in zip(loaders, ("train_dataloader", "val_dataloader"), strict=True):
+                check_loader(loader, name)
+            self._know_catalogue(loaders)
         self._run(train_dataloader, val_dataloader, "model.pth")
 
     def evaluate(self, model: nn.Module, data_loader: Iterable[Any]) -> dict[str, float]:
         """Recall, NDCG and MRR by full ranking, and in mode 0 the AUC."""
         if not self.model.catalogue:
-            self._know_catalogue([data_loader])
+            self._know_catalogue([as_loader(data_loader, "data_loader")])
         return self._figures(model, data_loader)
 
     def inference_embedding(
@@ -243,8 +276,8 @@ class MatchTrainer(TaskTrainer):
             (n_rows, dim), on the CPU, in the loader's order.
         """
         network = self._network_of(model)
-        weights = torch.load(Path(model_path) / "model.pth", map_location=self.device, weights_only=True)
-        network.load_state_dict(weights)
+        weights = torch.load(Path(model_path).expanduser() / "model.pth", map_location=self.device, weights_only=True)
+        plain(network).load_state_dict(weights)
         with evaluating(network), torch.no_grad():
             return torch.cat([tower_vectors(network, mode, x).cpu() for x, _ in self._batches(data_loader)])
 
@@ -252,14 +285,15 @@ class MatchTrainer(TaskTrainer):
         output = network(x)
         return (output[0] if isinstance(output, tuple) else output).cpu()
 
-    def _know_catalogue(self, loaders: list[Any]) -> None:
+    def _know_catalogue(self, loaders: Sequence[Any]) -> None:
         """Validation ranks the given catalogue, else every item that the loaders hold."""
         names = item_names(self.model.network)
-        if self.catalogue is not None:
-            rows = dict(self.catalogue)
-        else:
-            batches = [x for loader in loaders for x, _ in self._batches(loader)]
-            rows = {name: torch.cat([x[name].cpu() for x in batches]) for name in names}
+        rows = self.catalogue
+        if rows is None:
+            batches = [catalogue_of(x, names) for loader in loaders for x, _ in self._batches(loader)]
+            if not batches:
+                raise ValueError("an evaluation needs rows, but data_loader holds no batch")
+            rows = {name: torch.cat([x[name] for x in batches]) for name in names}
         item_ids = rows[self.model.item_name].long()
         distinct, place = item_ids.unique(return_inverse=True)
         first = torch.full_like(distinct, len(item_ids)).scatter_reduce(
@@ -282,6 +316,21 @@ def ranking_figures(ranks: Tensor) -> dict[str, float]:
         figures[f"ndcg_at_{k}"] = float(discounted_gain(ranks, k).mean())
         figures[f"mrr_at_{k}"] = float(torch.where(ranks <= k, 1 / ranks.float(), 0.0).mean())
     return figures
+
+
+def catalogue_of(features: Batch, names: Sequence[str]) -> dict[str, Tensor]:
+    """The features of items, (n_items, ...) each, on the CPU.
+
+    Raises:
+        ValueError: one that the item tower reads is missing.
+    """
+    missing = [name for name in names if name not in features]
+    if missing:
+        raise ValueError(
+            f"ranked items must have the features {', '.join(names)}, but {', '.join(missing)} is missing; got "
+            f"{', '.join(features)}"
+        )
+    return {name: as_tensor(features[name], name, torch.device("cpu")) for name in names}
 
 
 def item_names(network: nn.Module) -> list[str]:
@@ -324,10 +373,14 @@ def ranks_of_targets(scores: Tensor, item_ids: Tensor, targets: Tensor) -> Tenso
 
     Returns:
         (batch,) int64, 1 = first.
+
+    Raises:
+        UserError: a score is NaN.
     """
+    check_ordered(scores)
     places = torch.searchsorted(item_ids, targets).clamp_max(len(item_ids) - 1)
     own = scores.gather(1, places[:, None])
-    above = ~(scores <= own)
+    above = scores > own
     tied_before = (scores == own) & (torch.arange(scores.shape[1], device=scores.device) < places[:, None])
     ranks = 1 + (above | tied_before).sum(1)
     return torch.where(item_ids[places] == targets, ranks, len(item_ids) + 1)

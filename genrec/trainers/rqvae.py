@@ -1,4 +1,7 @@
-"""Train an RQ-VAE on a data set of item features: `python -m genrec.trainers.rqvae --help`."""
+"""Train an RQ-VAE on a data set of item features: `python -m genrec.trainers.rqvae --help`.
+
+The pipeline trains in stages/train_rqvae.py, by the same loop (docs/decisions/10).
+"""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,7 @@
-"""Train TIGER on a data set of token sequences: `python -m genrec.trainers.tiger --help`."""
+"""Train TIGER on a data set of token sequences: `python -m genrec.trainers.tiger --help`.
+
+The pipeline trains in stages/train_tiger.py, by the same loop (docs/decisions/10).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

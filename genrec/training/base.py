@@ -12,14 +12,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from genrec.errors import UserError
-from genrec.storage.checkpoint import read_own_checkpoint
+from genrec.storage.checkpoint import read_own_checkpoint, refuse_another_network
 from genrec.training.callbacks import EpochLines, EpochSeed, KeptCurves
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger
 from genrec.training.failures import FiniteTraining, WholeCheckpoints, failures_located
+from genrec.training.lightning_internals import after_each_epoch, batches_read, name_next_file
+from genrec.training.precision import BFLOAT16, Bfloat16
 
 HARMLESS_WARNINGS = (
     ".*does not have many workers.*",  # batches are built by whole-array indexing: workers would only copy them
@@ -38,7 +40,7 @@ class SeparateTensorBoardFiles(TensorBoardLogger):
     def finalize(self, status: str) -> None:
         super().finalize(status)
         self.n_closed += 1
-        self.experiment._filename_suffix = f".{self.n_closed}"
+        name_next_file(self.experiment, f".{self.n_closed}")
 
 
 class BaseTrainer:
@@ -64,11 +66,12 @@ class BaseTrainer:
         check_gpus(config.gpus)
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         pl.seed_everything(config.random_seed, workers=True, verbose=False)
+        is_bfloat16 = config.precision == BFLOAT16
         self.trainer = pl.Trainer(
             accelerator="gpu" if config.gpus else "cpu",
             devices=config.gpus or 1,
             max_epochs=config.max_epochs,
-            precision=config.precision,  # type: ignore[arg-type]
+            precision=None if is_bfloat16 else config.precision,  # type: ignore[arg-type]
             # a model that steps its optimizers itself also clips for itself
             gradient_clip_val=config.gradient_clip_val if self.model.automatic_optimization else None,
             accumulate_grad_batches=config.accumulate_grad_batches,
@@ -77,7 +80,7 @@ class BaseTrainer:
             check_val_every_n_epoch=max(int(config.val_check_interval), 1),
             num_sanity_val_steps=0,
             callbacks=self._callbacks(),
-            plugins=[WholeCheckpoints()],
+            plugins=[WholeCheckpoints(), *([Bfloat16(config.gpus)] if is_bfloat16 else [])],
             logger=self.logger,
             deterministic=config.deterministic,
             enable_progress_bar=self._draws_progress(),
@@ -90,24 +93,38 @@ class BaseTrainer:
     def train(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None = None) -> None:
         """Fit, from the last whole epoch of an interrupted run if the config says so; restore the best weights.
 
-        A second call trains the same weights for `max_epochs` more. Without validation the last weights stay.
+        A second call trains the same weights for `max_epochs` more. Without validation the last weights stay. A run
+        that had ended is not trained again: the model gets the weights that it ended with.
+
+        Raises:
+            UserError: the run to resume trained another network.
+            ValueError: a loader holds no batch.
         """
+        check_loader(train_dataloader, "train_dataloader")
+        if val_dataloader is not None:
+            check_loader(val_dataloader, "val_dataloader")
         trainer = self._fresh_trainer()
         last = self._last_checkpoint()
         if last is not None:
+            refuse_another_network(self.model, last["state_dict"], self._last_file)
             sys.stderr.write(f"resuming {self.config.experiment_name} after epoch {last['epoch']}\n")
             if isinstance(self.logger, CurveLogger):
                 self.logger.restore(last["curves"])
             sampler: Any = getattr(train_dataloader, "sampler", None)
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(last["epoch"])  # worker processes read ahead before Lightning tells it
-        if last is None or not self._is_finished(last):
+        if last is not None and self._is_finished(last):
+            self.model.load_state_dict(last["state_dict"], strict=True)
+            self.model.on_load_checkpoint(last)
+            self._restore_best()
+        else:
             path = None if last is None else str(self._last_file)
             self.model.train()
             with self._quiet(), failures_located(trainer, self.config.experiment_name, self._last_file):
                 trainer.fit(self.model, train_dataloader, val_dataloader, ckpt_path=path, weights_only=True)
-        if val_dataloader is not None:
-            self._restore_best()
+            check_trained(trainer)
+            if val_dataloader is not None:
+                self._restore_best()
 
     def test(self, test_dataloader: DataLoader[Any]) -> dict[str, float]:
         """Lightning's test loop on the weights that the model has; {} when it logs nothing."""
@@ -155,19 +172,18 @@ class BaseTrainer:
         """Give the model the weights of its best validation, as the last checkpoint names them."""
         best = _best_file(torch.load(self._last_file, map_location="cpu", weights_only=True))
         if best is None:
-            return  # it ended before its first validation
+            return  # it ended before its first validation, or without one
         content = torch.load(best, map_location=self.model.device, weights_only=True)
         self.model.load_state_dict(content["state_dict"], strict=True)
 
+    def _best_score(self) -> float | None:
+        """The monitored metric of the epoch that `_restore_best` restores; None where none was validated."""
+        state = _choice(torch.load(self._last_file, map_location="cpu", weights_only=True))
+        return None if state["best_model_score"] is None else float(state["best_model_score"])
+
     def _save_after_each_epoch(self, trainer: pl.Trainer) -> None:
         """Write last.ckpt when an epoch is wholly over: schedulers step and metrics are logged after the last hook."""
-        finish_epoch = trainer.fit_loop.on_advance_end
-
-        def finish_and_save() -> None:
-            finish_epoch()
-            trainer.save_checkpoint(self._last_file)
-
-        trainer.fit_loop.on_advance_end = finish_and_save  # type: ignore[method-assign]
+        after_each_epoch(trainer, lambda: trainer.save_checkpoint(self._last_file))
 
     def _callbacks(self) -> list[Callback]:
         config = self.config
@@ -207,17 +223,54 @@ class BaseTrainer:
 
 def _best_file(last: Mapping[str, Any]) -> Path | None:
     """The checkpoint with the best weights, as the last one names it; None before the first validation."""
-    best = next(state["best_model_path"] for state in last["callbacks"].values() if state.get("monitor"))
+    best = _choice(last)["best_model_path"]
     return Path(best) if best else None
 
 
-def check_gpus(gpus: int | list[int]) -> None:
-    """Refuse GPUs that this machine has not.
+def _choice(last: Mapping[str, Any]) -> dict[str, Any]:
+    """What the callback that keeps the best weights knew at the end of an epoch."""
+    return next(state for state in last["callbacks"].values() if state.get("monitor"))
+
+
+def check_loader(loader: Any, name: str) -> None:
+    """Refuse a loader that is empty: Lightning would train nothing, and the start would be kept as the best model.
 
     Raises:
-        UserError: there are fewer.
+        ValueError: its length is 0.
     """
+    has_length = hasattr(type(loader), "__len__") and not isinstance(getattr(loader, "dataset", None), IterableDataset)
+    if has_length and len(loader) == 0:
+        raise ValueError(
+            f"{name} must hold batches, but it is empty: give rows, or no drop_last if they are fewer than a batch"
+        )
+
+
+def check_trained(trainer: pl.Trainer) -> None:
+    """Refuse what `check_loader` can not see: a loader that knows no length and gave no batch.
+
+    Raises:
+        ValueError: no batch was read.
+    """
+    if batches_read(trainer) == 0 and trainer.max_epochs != 0:
+        raise ValueError("train_dataloader must hold batches, but it gave none")
+
+
+def check_gpus(gpus: int | list[int], name: str = "gpus", given: Any = None) -> None:
+    """Refuse GPUs that this machine has not, and more than one.
+
+    Args:
+        name, given: the argument or parameter that chose them, and its value; by default `gpus` itself.
+
+    Raises:
+        UserError: there are fewer, or they are several.
+    """
+    shown = f"{name} is {gpus if given is None else given!r}"
+    if (len(gpus) if isinstance(gpus, list) else gpus) > 1:
+        raise UserError(
+            f"{shown}, but a training runs on one GPU: on several each process would train the same batches and write "
+            "the same files; choose one, or none for the CPU"
+        )
     needed = max(gpus, default=-1) + 1 if isinstance(gpus, list) else gpus
     found = torch.cuda.device_count() or torch.mps.device_count()
     if needed > found:
-        raise UserError(f"trainer.gpus is {gpus}, but torch finds {found} GPUs on this machine; lower it, 0 is the CPU")
+        raise UserError(f"{shown}, but torch finds {found} GPUs on this machine; choose one of them, or the CPU")

@@ -1,6 +1,7 @@
 """What a trainer is told: typed dataclasses with the defaults that page 000 prints."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -15,13 +16,14 @@ class TrainingConfig:
     """How long, how fast, where to.
 
     Attributes:
-        gpus: how many GPUs, or the ids of those to use; 0 or none trains on the CPU.
+        gpus: 1, or the id of the one to use in a list; 0 or none trains on the CPU.
         num_workers: worker processes of a loader, at most.
         val_check_interval: how often an epoch validates, in epochs; above 1 must be whole.
         early_stopping_patience: validations without gain of `monitor`; 0 never stops early.
         deterministic: refuse operations that have no deterministic algorithm; "warn" uses them and says so.
         run_test: test the best weights at the end of `train_model`.
         monitor, monitor_mode: the metric that chooses the best weights, and whether `min` or `max` is best.
+        checkpoint_dir, log_dir: folders; `~` is the home folder.
         resume: continue from `checkpoint_dir`/last.ckpt where there is one.
     """
 
@@ -47,6 +49,11 @@ class TrainingConfig:
     monitor: str = "val_loss"
     monitor_mode: str = "min"
     resume: bool = False
+
+    def __post_init__(self) -> None:
+        self.checkpoint_dir, self.log_dir = (
+            str(Path(path).expanduser()) for path in (self.checkpoint_dir, self.log_dir)
+        )
 
 
 @dataclass

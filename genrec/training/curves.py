@@ -53,9 +53,13 @@ class CurveLogger(Logger):
         if self.listener is not None:
             self.listener(epoch, values)
 
-    def summary(self, monitor: str, mode: str) -> dict[str, float]:
-        """The best value of a metric, as `best_<metric>`, and its epoch, counted from 0."""
-        measured = {epoch: row[monitor] for epoch, row in self.rows.items() if monitor in row}
+    def summary(self, monitor: str, mode: str, first_epoch: int = 0) -> dict[str, float]:
+        """The best value of a metric, as `best_<metric>`, and its epoch, counted from 0.
+
+        Args:
+            first_epoch: those before it are not asked, as where none of their states can have been kept.
+        """
+        measured = {epoch: row[monitor] for epoch, row in self.rows.items() if epoch >= first_epoch and monitor in row}
         epoch = (max if mode == "max" else min)(measured, key=lambda epoch: measured[epoch])
         return {f"best_{monitor}": measured[epoch], "best_epoch": epoch, "n_epochs": len(self.rows)}
 

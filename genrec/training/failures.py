@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genrec.errors import UserError
 from genrec.storage.checkpoint import write_checkpoint
+from genrec.training.lightning_internals import batch_in_progress, sums_of_epoch
 
 # of a process that SIGTERM ended
 TERMINATED = 128 + 15
@@ -38,7 +39,7 @@ class FiniteTraining(Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        terms = _not_finite(_sums_of_epoch(trainer))
+        terms = _not_finite(sums_of_epoch(trainer))
         if terms:
             raise UserError(f"{' and '.join(terms)}; {WAY_OUT}")
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -74,8 +75,7 @@ def failures_located(trainer: pl.Trainer, name: str, last_file: Path) -> Iterato
 
 
 def _place(trainer: pl.Trainer) -> str:
-    batch = max(trainer.fit_loop.epoch_loop.batch_idx, 0)
-    return f"epoch {trainer.current_epoch + 1}, batch {batch + 1}, step {trainer.global_step + 1}"
+    return f"epoch {trainer.current_epoch + 1}, batch {batch_in_progress(trainer) + 1}, step {trainer.global_step + 1}"
 
 
 def _what_is_left(last_file: Path) -> str:
@@ -84,12 +84,6 @@ def _what_is_left(last_file: Path) -> str:
     content = torch.load(last_file, map_location="cpu", weights_only=True)
     best = [state["best_model_path"] for state in content["callbacks"].values() if state.get("best_model_path")]
     return f"the last good checkpoint is {(best or [last_file])[0]}, a run with other parameters leaves it alone"
-
-
-def _sums_of_epoch(trainer: pl.Trainer) -> Mapping[str, Tensor]:
-    """The sums from which the epoch's means are made, by metric: not finite from the step on at which one is not."""
-    results = trainer.fit_loop.epoch_loop._results
-    return {metric.meta.name: metric.value for metric in results.values() if isinstance(metric.value, Tensor)}
 
 
 def _not_finite(values: Mapping[str, Tensor]) -> list[str]:

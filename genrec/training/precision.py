@@ -1,8 +1,27 @@
 """What `trainer.precision: auto` means on the machine that trains."""
 
-import torch
+from typing import Any, Final
 
-FLOAT32, BFLOAT16 = "32-true", "bf16-mixed"
+import torch
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from torch.optim import Optimizer
+
+FLOAT32: Final = "32-true"
+BFLOAT16: Final = "bf16-mixed"
+
+
+class Bfloat16(MixedPrecision):
+    """Lightning's bf16-mixed, which also clips the gradients of a fused optimizer.
+
+    Lightning refuses to: a fused optimizer divides by the scale of the loss in its own step, after they were clipped.
+    A loss in bfloat16 has no scale.
+    """
+
+    def __init__(self, gpus: int | list[int]) -> None:
+        super().__init__(BFLOAT16, "cuda" if gpus else "cpu")
+
+    def clip_gradients(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+        Precision.clip_gradients(self, optimizer, *args, **kwargs)
 
 
 def resolve_precision(asked: str, gpus: int) -> str:

@@ -2,6 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from genrec.choices import Schedule, check_choice
 
 
 def learning_rate_factor(schedule: str, warmup_steps: int, total_steps: int) -> Callable[[int], float]:
@@ -24,7 +30,16 @@ def learning_rate_factor(schedule: str, warmup_steps: int, total_steps: int) -> 
         progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
         return 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
 
-    known = ("constant", "inverse_sqrt", "cosine")
-    if schedule not in known:
-        raise ValueError(f"schedule must be one of {known}, got {schedule!r}")
+    check_choice("schedule", schedule, Schedule)
     return factor
+
+
+def scheduled(
+    optimizer: torch.optim.Optimizer, schedule: str, warmup_steps: int, module: pl.LightningModule
+) -> dict[str, Any]:
+    """What `configure_optimizers` returns: the optimizer, with its rate by `learning_rate_factor` at each step."""
+    # only the cosine ends: the others need no trainer that knows how long it trains
+    total_steps = int(module.trainer.estimated_stepping_batches) if schedule == "cosine" else 0
+    factor = learning_rate_factor(schedule, warmup_steps, total_steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

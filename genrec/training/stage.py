@@ -9,6 +9,7 @@ import torch
 
 from genrec.storage.checkpoint import Saveable, save_model
 from genrec.storage.output import write_metrics
+from genrec.training.base import check_gpus
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger, Listener, write_curves
 from genrec.training.precision import precision_figure, resolve_precision
@@ -37,6 +38,7 @@ class TrainingStage:
     def __init__(
         self, name: str, trainer: "Trainer", runtime: "Runtime", seed: int, listener: Listener, prefix: str = ""
     ) -> None:
+        check_gpus(trainer.gpus, "trainer.gpus")
         torch.set_num_threads(trainer.num_threads)
         torch.manual_seed(seed)
         self.name = name

@@ -72,7 +72,9 @@ class TestBase:
             def read_items(self, item_keys):
                 return pd.DataFrame({"item_key": ["q"], "title": ["Other"]})
 
-        with pytest.raises(ValueError, match="has none of the 5 items, such as item_key 'a'"):
+        with pytest.raises(
+            ValueError, match="has none of the 5 items, such as item_key 'a', but 1 others, such as 'q'; it"
+        ):
             Mixed(shop(tmp_path).config).items  # noqa: B018
 
     def test_takes_features_from_a_file_and_needs_no_texts(self, tmp_path):
@@ -93,6 +95,18 @@ class TestBase:
 
 
 class TestCache:
+    def test_a_tilde_is_the_home_for_a_root_and_for_a_cache(self, tmp_path, fake_encoder, monkeypatch):
+        # the story: the cache went to a folder named ~ within the folder that one happened to be in
+        home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.chdir(elsewhere)
+        for root, cache in (("~/shop", "inner"), ("shop", "~/outer")):
+            text = TextEncodingConfig(template="{title}", encoder_model="a-model", cache_dir=cache)
+            Shop(DatasetConfig(root, text_config=text, processing_config=EVERYTHING)).item_features  # noqa: B018
+        assert len(list((home / "shop/inner").glob("*.npy"))) == len(list((home / "outer").glob("*.npy"))) == 1
+        assert not list(elsewhere.iterdir())
+
     def test_a_second_data_set_encodes_nothing_and_has_the_same_features(self, tmp_path, fake_encoder):
         first, second = shop(tmp_path).item_features, shop(tmp_path).item_features
         assert len(fake_encoder.encoded) == 1

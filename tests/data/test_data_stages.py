@@ -76,6 +76,35 @@ def test_synthetic_data_go_through_both_stages(project):
     assert list(items) == ["item_id", "item_key", "cluster"]
 
 
+REPORTED = ["c", "a", "d", "b"], ["1593878903.9", "1593878903.1", "1593878903.95", "1593878903.5"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "inter", "parquet", "csv.gz"])
+def test_a_history_is_in_order_within_a_second_in_every_format(project, ending):
+    """It came out as c, a, d, b, all at one time."""
+    items, times = REPORTED
+    rows = [(f"u{user}", item, time) for user in (1, 2, 3) for item, time in zip(items, times, strict=True)]
+    file = Path(f"rows.{ending}")
+    if ending == "parquet":
+        frame = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+        frame.astype({"timestamp": float}).to_parquet(file)
+    else:
+        header = ("user_id:token", "item_id:token", "timestamp:float") if ending == "inter" else None
+        lines = [header or ("user_id", "item_id", "timestamp"), *rows]
+        content = "".join((("," if "csv" in ending else "\t").join(line)) + "\n" for line in lines).encode()
+        file.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
+    columns = {"user": "user_id", "item": "item_id", "time": "timestamp", "rating": ""}
+    smallest = {"min_user_interactions": 3, "min_item_interactions": 1}
+    configure(project, name="interactions", path=str(file), columns=columns, **smallest)
+    fetch_data.main()
+    prepare_data.main()
+    keys = pd.read_parquet("data/prepared/items.parquet")["item_key"]
+    histories = Histories.load(Path("data/prepared/histories.npz"))
+    assert keys[histories.items - 1].tolist() == ["a", "b", "c", "d"] * 3
+    assert pd.read_parquet("data/prepared/interactions.parquet")["time"].tolist() == [1593878903] * 12
+    assert json.loads(Path("reports/prepare_data/metrics.json").read_text())["tied_pairs"] == 0
+
+
 def test_amazon_data_go_through_both_stages(project, amazon):
     configure(project, **amazon)
     fetch_data.main()
@@ -86,6 +115,66 @@ def test_amazon_data_go_through_both_stages(project, amazon):
     assert items["categories"][0] == '[["Things"]]'
     metrics = json.loads(Path("reports/prepare_data/metrics.json").read_text())
     assert (metrics["items_without_row"], metrics["tied_pairs_share"]) == (1, 1.0)
+
+
+def given_items(amazon, *lines):
+    file = Path(amazon["items_path"]).with_name("items.json")
+    file.write_text("".join(f"{line}\n" for line in lines))
+    return {**amazon, "items_path": str(file)}
+
+
+@pytest.mark.parametrize(
+    ("lines", "theirs"),
+    [(['{"asin": "0", "title": "A"}', '{"asin": "1"}'], "the table has such as '0'"), ([], "the table has no row")],
+)
+def test_an_item_table_that_matches_nothing_is_refused_with_a_key_of_each_side(project, amazon, lines, theirs):
+    """It was taken, and all that was learned from it was "Unknown"."""
+    configure(project, **given_items(amazon, *lines))
+    fetch_data.main()
+    message = rf"items\.json: none of the 10 items has a row there: the interactions have such as 'B0', {theirs}; spell"
+    with pytest.raises(UserError, match=message):
+        prepare_data.main()
+    assert not Path("data/prepared").exists()
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_ids_that_one_file_writes_as_fractions_match_nothing(project, ending):
+    rows = [(f"u{user}", float(item), step) for user in range(5) for step, item in enumerate(range(5))]
+    pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).to_csv("rows.csv", index=False)
+    items = pd.DataFrame({"item_id": range(5), "title": list("abcde")})
+    items.to_csv("items.csv", index=False) if ending == "csv" else items.to_parquet("items.parquet")
+    columns = {"user": "user_id", "item": "item_id", "time": "timestamp", "rating": ""}
+    configure(project, name="interactions", path="rows.csv", items_path=f"items.{ending}", columns=columns)
+    fetch_data.main()
+    with pytest.raises(
+        UserError, match=r"none of the 5 items .* such as '0\.0', the table has such as '0'; spell them"
+    ):
+        prepare_data.main()
+
+
+@pytest.mark.parametrize(("n_rows", "warns"), [(9, False), (8, True)])
+def test_an_item_table_with_large_gaps_is_warned_of(project, amazon, capsys, n_rows, warns):
+    configure(project, **given_items(amazon, *(json.dumps({"asin": f"B{n}", "title": "A"}) for n in range(n_rows))))
+    fetch_data.main()
+    prepare_data.main()
+    said = capsys.readouterr().err
+    warning = "items.json has no row for 2 of the 10 items, such as 'B8'; what it tells of the others is unknown"
+    assert (warning in said, bool(said)) == (warns, warns)
+
+
+def test_the_seed_of_the_training_does_not_fetch_again(project):
+    """fetch_data depended on `seed`: a sweep over seeds downloaded for each, and failed without a network."""
+    drawn = []
+    for seed in (1, 2):
+        configure(project, name="synthetic")
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        Path("params.yaml").write_text(yaml.safe_dump({**params, "seed": seed}))
+        read_params.cache_clear()
+        fetch_data.main()
+        drawn.append({file.name: file.read_bytes() for file in Path("data/raw").iterdir()})
+    assert drawn[0] == drawn[1]
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert stages["fetch_data"]["params"] == ["fetch_data"]
 
 
 def test_two_processes_write_the_same_bytes(project, amazon):
@@ -135,6 +224,16 @@ def test_a_file_by_item_keys_becomes_item_embeddings(project, amazon):
     table = pd.DataFrame({"item_key": [f"B{item}" for item in range(9, -1, -1)], "u": np.arange(9.0, -1, -1)})
     table.to_parquet("mine.parquet", index=False)
     assert extracted(project, amazon, source="file", path="mine.parquet").tolist() == [[0], *([n] for n in range(10))]
+
+
+def test_a_tilde_is_the_home(project, amazon, fake_encoder, monkeypatch):
+    """`~/mine.parquet` was looked for in a folder named ~, and so was the model of the texts."""
+    monkeypatch.setenv("HOME", str(project))
+    pd.DataFrame({"item_key": [f"B{item}" for item in range(10)], "u": np.arange(10.0)}).to_parquet("mine.parquet")
+    assert extracted(project, amazon, source="file", path="~/mine.parquet")[10].tolist() == [9]
+    read_params.cache_clear()
+    extracted(project, amazon, source="text", text={**text_of("title"), "model": "~/a-model"})
+    assert fake_encoder.made == [(f"{project}/a-model", "cpu")]
 
 
 def test_a_mistake_ends_the_stage_with_one_line_and_no_output(project):

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from genrec.data.embeddings import check_embeddings, read_embeddings, standardize, with_padding_row
@@ -32,6 +34,20 @@ def test_rows_of_a_table_are_brought_into_the_order_of_item_ids(tmp_path):
     assert read_embeddings(file, KEYS).tolist() == [[0, 0], [1, 4], [2, 5], [3, 6]]
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_keys_of_any_spelling_of_text_are_found(tmp_path, kind):
+    keys = pa.array(["c", "a", "b"]).cast(pa.string() if pa.types.is_dictionary(kind) else kind)
+    keys = keys.dictionary_encode() if pa.types.is_dictionary(kind) else keys
+    pq.write_table(pa.table({"item_key": keys, "u": [3.0, 1, 2]}), tmp_path / "e.parquet")
+    assert read_embeddings(tmp_path / "e.parquet", KEYS).flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_rows_with_names_of_their_own_are_told_by_their_key(tmp_path):
+    frame = pd.DataFrame({"item_key": ["c", "a", "b"], "u": [3.0, 1, 2]}, index=[2, 0, 1])
+    frame.to_parquet(tmp_path / "e.parquet")
+    assert read_embeddings(tmp_path / "e.parquet", KEYS).flatten().tolist() == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -51,7 +67,10 @@ def test_arrays_that_do_not_fit_are_refused(array, message):
     [
         (pd.DataFrame({"id": ["a"], "u": [1.0]}), "must have a column item_key, got id, u"),
         (pd.DataFrame({"item_key": ["a", "a"], "u": [1.0, 2]}), "'a' has two"),
-        (pd.DataFrame({"item_key": ["a", "c"], "u": [1.0, 2]}), "lacks 1 of the 3 items, such as item_key 'b'"),
+        (
+            pd.DataFrame({"item_key": ["a", "c"], "u": [1.0, 2]}),
+            "lacks 1 of the 3 items, such as item_key 'b', and has such as 'a'",
+        ),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(tmp_path, frame, message):

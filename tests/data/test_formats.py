@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from decimal import Decimal
 
 import pandas as pd
 import pyarrow as pa
@@ -9,7 +10,8 @@ import pyarrow.parquet
 import pytest
 
 from genrec.data.formats import read_columns, read_table
-from genrec.data.manifest import Layout
+from genrec.data.manifest import Layout, Manifest, RawFile
+from genrec.data.readers import read_interactions
 from genrec.errors import UserError
 
 COLUMNS = {"user_key": "u", "item_key": "i"}
@@ -95,6 +97,13 @@ def test_what_a_json_line_lacks_is_missing(read):
         pa.array(["7", "8"]),
         pa.array(["7", "8"], pa.large_string()),
         pa.array(["7", "8"]).dictionary_encode(),
+        pa.array([b"7", b"8"]),
+        pa.array([b"7", b"8"], pa.large_binary()),
+        pa.array([b"7", b"8"], pa.binary(1)),
+        pa.array([b"7", b"8"]).dictionary_encode(),
+        pa.array(["7", "8"], pa.string_view()),
+        pa.array([b"7", b"8"], pa.binary_view()),
+        pa.array([Decimal(7), Decimal(8)], pa.decimal128(20, 0)),
     ],
 )
 def test_parquet_keys_of_any_kind_become_text(tmp_path, column):
@@ -102,11 +111,45 @@ def test_parquet_keys_of_any_kind_become_text(tmp_path, column):
     assert read_columns(tmp_path / "x.parquet", PARQUET).to_dict("list") == keys(("7", "7"), ("8", "8"))
 
 
-def test_parquet_timestamps_become_unix_seconds(tmp_path):
-    times = pd.to_datetime(["1970-01-01 00:01:00.9", "1970-01-02 00:00:00.0"])
-    pd.DataFrame({"u": [1, 2], "i": [1, 2], "t": times}).to_parquet(tmp_path / "x.parquet")
-    layout = Layout("parquet", {**COLUMNS, "time": "t"})
-    assert read_columns(tmp_path / "x.parquet", layout)["time"].tolist() == [60, 86_400]
+def test_a_large_decimal_key_is_spelled_out(tmp_path):
+    column = pa.array([Decimal("1E+20"), Decimal(8)], pa.decimal128(38, 0))
+    pa.parquet.write_table(pa.table({"u": column, "i": column}), tmp_path / "x.parquet")
+    assert read_columns(tmp_path / "x.parquet", PARQUET)["user_key"].tolist() == ["1" + 20 * "0", "8"]
+
+
+BEYOND = Layout("parquet", {**COLUMNS, "time": "t", "rating": "r"}, time_unit="unknown")
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([60_900, 86_400_000], pa.timestamp("ms")), [60_900_000_000, 86_400 * 10**9]),
+        (pa.array([60_900_000, 5], pa.timestamp("us", "Asia/Tokyo")), [60_900_000_000, 5_000]),
+        (pa.array([1593878903_123456789, 1593878903_123456788], pa.timestamp("ns")),
+         [1593878903_123456789, 1593878903_123456788]),
+        (pa.array([1, 2], pa.date32()), [86_400 * 10**9, 2 * 86_400 * 10**9]),
+        (pa.array([86_400_000, 0], pa.date64()), [86_400 * 10**9, 0]),
+        (pa.array([Decimal("1593878903.9"), Decimal("1593878903.1")]), [1593878903_900000000, 1593878903_100000000]),
+        (pa.array([1593878903.5, 1593878903.25]), [1593878903_500000000, 1593878903_250000000]),
+        (pa.array([b"1593878903.9", b"1593878903.1"]), [1593878903_900000000, 1593878903_100000000]),
+        (pa.array(["1593878903.9", "1593878903.1"]).dictionary_encode(), [1593878903_900000000, 1593878903_100000000]),
+    ],
+)  # fmt: skip
+def test_parquet_times_keep_their_resolution(tmp_path, column, expected):
+    """They were cut to whole seconds, decimals too, so that what came within one second stood in the file's order."""
+    table = pa.table({"u": [1, 2], "i": [1, 2], "t": column, "r": [Decimal("4.5"), Decimal("1.0")]})
+    pa.parquet.write_table(table, tmp_path / "x.parquet")
+    frame = read_interactions(tmp_path, Manifest("x", RawFile("x.parquet", "", BEYOND)))
+    assert (frame["time"] * 10**9 + frame.get("nanosecond", 0)).tolist() == expected
+    assert frame["rating"].tolist() == [4.5, 1.0]  # a decimal's fraction was cut off too: 4
+
+
+def test_bytes_in_a_parquet_table_are_text_where_they_can_be(tmp_path):
+    pa.parquet.write_table(
+        pa.table({"i": [b"5"], "title": [b"H\xc3\xa9"], "cover": [b"\xff"], "year": [1995]}), tmp_path / "x.parquet"
+    )
+    table = read_table(tmp_path / "x.parquet", Layout("parquet", {"item_key": "i"}), frozenset())
+    assert table.to_dict("list") == {"item_key": ["5"], "title": ["Hé"], "cover": [b"\xff"], "year": [1995]}
 
 
 def test_a_table_keeps_all_columns_as_text(tmp_path):
@@ -150,9 +193,9 @@ GZIPPED = gzip.compress(b"u,i\n" + b"1,2\n" * 9000, mtime=0)
         (b"u\n1\n", CSV, "x", r"x has no column 'i'; it has 'u'; set fetch_data\.columns"),
         (b"u;i\n1;2\n", CSV, "x", r"x has no column 'u'; it has 'u;i'; set"),
         (b"u,i,u\n1,2,3\n", CSV, "x", r"x: the columns' names must differ, got \['u'\] more than once; rename them"),
-        (b"u,i\n1,2\n3\n", CSV, "x", r"x can not be read: .*Row #3: Expected 2 columns, got 1: 3; mend"),
-        (b"u,i\n1,2\n3,4,5\n", CSV, "x", r"x can not be read: .*Row #3: Expected 2 columns, got 3: 3,4,5; mend"),
-        (b"u,i\n1,\xe9\n", CSV, "x", r"x can not be read: .*invalid UTF8 data; mend"),
+        (b"u,i\n1,2\n3\n", CSV, "x", r"x cannot be read: .*Row #3: Expected 2 columns, got 1: 3; mend"),
+        (b"u,i\n1,2\n3,4,5\n", CSV, "x", r"x cannot be read: .*Row #3: Expected 2 columns, got 3: 3,4,5; mend"),
+        (b"u,i\n1,\xe9\n", CSV, "x", r"x cannot be read: .*invalid UTF8 data; mend"),
         (b"\xe9,i\n1,2\n", CSV, "x", r"x must be utf-8 text \(invalid continuation byte 0xe9\); convert it"),
         (b"1 \xe9\n", SEQUENCES, "x", r"x must be utf-8 text \(invalid continuation byte 0xe9\); convert it"),
         (GZIPPED, CSV, "x", r"x must be utf-8 text .*end its name in \.gz if it is compressed"),
@@ -170,7 +213,7 @@ GZIPPED = gzip.compress(b"u,i\n" + b"1,2\n" * 9000, mtime=0)
         (b"__import__('os')\n", JSON, "x", r"x, line 1: must be a JSON object"),
         (b"a 1\nb\n", SEQUENCES, "x", r"x, line 2: must hold a user and its items, got 'b'"),
         (b"a 1\nb 2\na 3\n", SEQUENCES, "x", r"x, line 3: user 'a' has line 1 already; make them one line"),
-        (b"nonsense", PARQUET, "x", r"x can not be read: .*[Pp]arquet.*; mend"),
+        (b"nonsense", PARQUET, "x", r"x cannot be read: .*[Pp]arquet.*; mend"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -78,8 +78,29 @@ def test_figures_tell_what_was_read_and_what_is_left():
         "density": 6 / (2 * 3),
         "mean_history": 6 / 2,
         "median_history": 3.0,
+        "tied_pairs": 1,
         "tied_pairs_share": 1 / 4,
     }
+
+
+@pytest.mark.parametrize(
+    ("ties", "expected"), [("file", ["a", "b", "d", "c", "e"]), ("item", ["a", "b", "c", "d", "e"])]
+)
+def test_what_came_within_a_second_is_in_order(ties, expected):
+    """Times were cut to whole seconds before sorting: the order within one was the file's, and looked tied."""
+    times = {"e": (8, 0), "d": (7, 950), "a": (7, 100), "c": (7, 950), "b": (7, 500)}
+    rows = [("u", item, *time) for item, time in times.items()]
+    result = prepared(frame(rows, "user_key", "item_key", "time", "nanosecond"), ties=ties)
+    assert histories_of(result) == {"u": expected}
+    assert result.interactions["time"].tolist() == [7, 7, 7, 7, 8]
+    assert list(result.interactions) == ["user_id", "item_id", "time"]
+    assert (result.statistics["tied_pairs"], result.statistics["tied_pairs_share"]) == (1, 1 / 4)
+
+
+def test_times_that_are_no_whole_numbers_are_refused_not_cut():
+    rows = [("u", item, time) for item, time in (("a", 1.5), ("b", 1.25), ("c", 2.0))]
+    with pytest.raises(ValueError, match="time must hold whole seconds as int64, got float64; put what is beyond into"):
+        prepared(frame(rows, "user_key", "item_key", "time"))
 
 
 def test_without_times_the_files_order_is_the_time():
@@ -235,3 +256,10 @@ def test_without_a_table_no_item_has_a_row():
     described, without_row = describe(numbered, pd.DataFrame({"item_key": pd.Series([], dtype="str")}))
     assert list(described) == ["item_id", "item_key"]
     assert without_row == 2
+
+
+def test_an_interaction_at_the_time_of_the_users_one_before_is_tied():
+    rows = [("a", "x", 5), ("a", "y", 5), ("a", "z", 6), ("b", "x", 6), ("b", "y", 7), ("b", "z", 7)]
+    interactions = pd.DataFrame(rows, columns=["user_key", "item_key", "time"])
+    prepared = prepare(interactions, min_user_interactions=3, min_item_interactions=1, repeats="keep", ties="file")
+    assert prepared.histories.tied.tolist() == [False, True, False, False, False, True]

@@ -40,14 +40,64 @@ def test_values_get_their_types(read):
         "user_key": ["a", "b"],
         "item_key": ["x", "007"],
         "time": [5, 6],
+        "nanosecond": [0, 900_000_000],
         "rating": [4.5, 1],
     }
     assert {type(key) for name in ("user_key", "item_key") for key in frame[name]} == {str}
-    assert [str(frame[name].dtype) for name in ("time", "rating")] == ["int64", "float32"]
+    assert [str(dtype) for dtype in frame.dtypes[2:]] == ["int64", "int64", "float32"]
+
+
+def test_whole_seconds_bring_no_column_of_nanoseconds(read):
+    assert list(read("a,x,5,4.5\nb,007,6.0,1\n")) == ["user_key", "item_key", "time", "rating"]
 
 
 def test_milliseconds_become_seconds(read):
     assert read("a,x,1588687728923,1\n", time_unit="milliseconds")["time"].tolist() == [1588687728]
+
+
+def moments(frame):
+    """The times as nanoseconds."""
+    return (frame["time"] * 10**9 + frame.get("nanosecond", 0)).tolist()
+
+
+def test_what_a_time_has_beyond_its_second_is_kept(read):
+    assert moments(read("a,x,1588687728923,1\n", time_unit="milliseconds")) == [1588687728_923000000]
+
+
+@pytest.mark.parametrize(
+    ("text", "nanosecond"),
+    [
+        ("1593878903.9", 900_000_000),
+        ("1593878903.123456789", 123_456_789),  # as a float .123456717
+        ("1593878903.123456788", 123_456_788),
+        ("1593878903.1234567899", 123_456_789),
+        ("+1593878903.5 ", 500_000_000),
+        ("1593878903.", 0),
+        ("1.5938789035e9", 500_000_000),
+    ],
+)
+def test_a_times_digits_count_to_the_ninth_after_the_point(read, text, nanosecond):
+    assert moments(read(f"a,x,{text},1\nb,x,1593878903.25,1\n")) == [
+        1593878903 * 10**9 + nanosecond,
+        1593878903_250000000,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["1593878903", "1.5"], [1593878903 * 10**9, 1_500000000]),
+        (["1593878903123", "883612800000"], [1593878903_123000000, 883612800 * 10**9]),
+        (["1593878903123456", "883612800000000"], [1593878903_123456000, 883612800 * 10**9]),
+        (["1593878903123456789", "883612800000000001"], [1593878903_123456789, 883612800_000000001]),
+        (["1593878903123.25", "0"], [1593878903_123250000, 0]),
+        (["1593878903123456789", "1593878903123456790.5"], [1593878903_123456789, 1593878903_123456790]),
+    ],
+)
+def test_an_unknown_unit_is_told_by_the_size_of_the_numbers(read, values, expected):
+    """Integer nanoseconds were refused, with the advice to drop the row; milliseconds came out as the year 52,477."""
+    rows = "".join(f"a,x,{value},1\n" for value in values)
+    assert moments(read(rows, time_unit="unknown")) == expected
 
 
 def test_columns_that_are_not_named_are_not_read(read):
@@ -66,6 +116,7 @@ def test_columns_that_are_not_named_are_not_read(read):
         ("a,x,nan,1\n", r"row 1: column 'at' must hold seconds since 1970, got 'nan'"),
         ("a,x,inf,1\n", r"row 1: column 'at' must hold seconds since 1970, got 'inf'"),
         ("a,x,-1,1\n", r"row 1: column 'at' must hold seconds since 1970, got '-1'"),
+        ("a,x,1593878903000,1\n", r"row 1: column 'at' must hold seconds since 1970, got '1593878903000'"),
         ("a,x,1e30,1\n", r"row 1: column 'at' must hold seconds since 1970, got '1e30'"),
         ("a,x,99999999999999999999,1\n", r"row 1: column 'at' must hold seconds since 1970"),
         ("a,x,1,good\n", r"row 1: column 'stars' must hold finite numbers, got 'good'; .*columns\.rating"),

@@ -79,7 +79,7 @@ class TestEncoding:
         assert "\n" not in str(refusal.value)
 
     def test_of_an_unknown_model_says_so_in_one_line(self, fake_encoder):
-        with pytest.raises(UserError, match="can not load the model 'no-such'") as refusal:
+        with pytest.raises(UserError, match="cannot load the model 'no-such'") as refusal:
             encode(TEXTS, "no-such")
         assert "\n" not in str(refusal.value)
 
@@ -190,7 +190,7 @@ class TestRealEncoder:
 
     def test_a_folder_that_is_no_model_is_named(self, tmp_path):
         pytest.importorskip("sentence_transformers", reason="pip install genrec[text]")
-        with pytest.raises(UserError, match=f"can not load the model '{tmp_path}'"):
+        with pytest.raises(UserError, match=f"cannot load the model '{tmp_path}'"):
             encode(TEXTS, tmp_path)
 
     def test_a_trained_model_knows_that_lacquer_is_nearer_to_polish_than_to_a_wrench(self):

@@ -9,6 +9,7 @@ import torch
 from genrec.evaluation.evaluator import Evaluator, write_evaluations
 from genrec.generation.generated_items import GeneratedItems
 from genrec.sequences.histories import Histories
+from genrec.storage.files import load_arrays
 
 
 @pytest.fixture
@@ -49,9 +50,15 @@ def test_beams_that_are_no_item_are_counted(evaluator):
     assert evaluator.of_generator(NextNumber(), max_history=3, n_beams=4).extra == {"invalid_beams_share": 0.5}
 
 
-def test_values_and_intervals_go_to_a_file_each(evaluator, tmp_path):
-    write_evaluations({"m": evaluator.of_generator(NextNumber(), 3, 4)}, tmp_path / "a/v.json", tmp_path / "a/i.json")
+def test_values_intervals_and_ranks_go_to_a_file_each(evaluator, tmp_path):
+    write_evaluations({"m": evaluator.of_generator(NextNumber(), 3, 4)}, tmp_path / "a/v.json", tmp_path / "a/i.json",
+                      tmp_path / "a/r.npz")  # fmt: skip
     values, intervals = (json.loads((tmp_path / f"a/{name}.json").read_text()) for name in "vi")
     assert values["m"]["test"]["kept"]["recall_at_1"] == 1
     assert values["m"]["invalid_beams_share"] == 0.5
     assert intervals["m"]["test"]["kept"]["recall_at_1"] == [1, 1]
+    ranks = load_arrays(tmp_path / "a/r.npz")
+    assert sorted(ranks) == [
+        f"m/{split}/{protocol}" for split in ("test", "validation") for protocol in ("excluded", "kept")
+    ]
+    assert ranks["m/test/kept"].tolist() == [1] * evaluator.histories.n_users

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.evaluation.figures import bootstrap_intervals, measure
+from genrec.evaluation.figures import bootstrap_intervals, difference_intervals, differences, measure
 from genrec.retrieval.ranking import RankedItems
 
 
@@ -46,3 +46,46 @@ def test_the_seed_decides_the_resamples_and_all_metrics_share_them():
     assert first["a"] == first["b"]
     assert first == bootstrap_intervals({"a": values, "b": values}, 130, seed=5)
     assert first != bootstrap_intervals({"a": values, "b": values}, 130, seed=6)
+
+
+def ranks(n=2000, seed=0):
+    return np.random.default_rng(seed).integers(1, 12, n).astype(np.int32)
+
+
+def test_the_difference_of_two_models_is_told_from_the_same_users():
+    # Of users who find their item with either model one in fifty finds it with the better alone. Each model's own
+    # interval is +- .02 and holds the other's point; the difference is certain.
+    reference = ranks()
+    better = np.where(np.arange(len(reference)) % 50 == 0, 1, reference).astype(np.int32)
+    gained = ((better <= 5) & (reference > 5)).mean()
+    value, low, high = difference_intervals(better, reference, [5], 2000, seed=0)["recall_at_5"]
+    error = (gained * (1 - gained) / len(reference)) ** 0.5
+    assert value == pytest.approx(gained)
+    assert (low, high) == pytest.approx((gained - 1.96 * error, gained + 1.96 * error), abs=0.3 * error)
+    assert low > 0
+    own = bootstrap_intervals({"recall": torch.from_numpy(better <= 5).float()}, 2000, seed=0)["recall"]
+    assert own[0] < (reference <= 5).mean() < own[1]
+
+
+def test_a_model_does_not_differ_from_itself():
+    same = difference_intervals(ranks(), ranks(), [5, 10], 100, seed=0)
+    assert set(same.values()) == {(0.0, 0.0, 0.0)}
+    assert sorted(same) == ["mrr_at_10", "mrr_at_5", "ndcg_at_10", "ndcg_at_5", "recall_at_10", "recall_at_5"]
+
+
+def test_the_resamples_of_a_difference_are_those_of_its_parts():
+    # the mean difference of a resample is the difference of both models' means in it, so the ends agree
+    ours, theirs = ranks(50), ranks(50, seed=1)
+    alone = bootstrap_intervals({"a": torch.from_numpy((ours <= 5) * 1.0 - (theirs <= 5))}, 200, seed=3)["a"]
+    assert difference_intervals(ours, theirs, [5], 200, seed=3)["recall_at_5"][1:] == pytest.approx(alone)
+
+
+def test_models_are_compared_on_the_splits_that_both_were_measured_on():
+    found = differences(
+        {"knn/test/kept": ranks(), "knn/validation/kept": ranks(), "tiger/test/kept": ranks(seed=1)},
+        lambda model: [] if model == "knn" else ["knn", "absent"], [5], 100, 0,
+    )  # fmt: skip
+    assert list(found) == ["tiger"]
+    assert list(found["tiger"]) == ["knn"]
+    assert list(found["tiger"]["knn"]) == ["test"]
+    assert len(found["tiger"]["knn"]["test"]["kept"]["recall_at_5"]) == 3

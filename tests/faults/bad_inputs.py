@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,9 @@ INTERACTIONS: list[Case] = [
     ("tabs.csv", GOOD.replace(",", "\t").encode(), ("has no column",)),
     ("commas.tsv", GOOD.encode(), ("has no column",)),
     ("macintosh.csv", GOOD.replace("\n", "\r").encode(), ("must be text with a line a row", "end its lines")),
-    ("short.csv", row("u9,i1"), ("short.csv can not be read", "Expected 4 columns, got 2", "mend the file")),
+    ("short.csv", row("u9,i1"), ("short.csv cannot be read", "Expected 4 columns, got 2", "mend the file")),
     ("long.csv", row("u9,i1,1,2,3"), ("Expected 4 columns, got 5",)),
-    ("quote.csv", row('"u9,i1,1,2'), ("quote.csv can not be read",)),
+    ("quote.csv", row('"u9,i1,1,2'), ("quote.csv cannot be read",)),
     ("no_user.csv", row(",i1,1,4"), ("row 21: column 'user_id' must not be empty, got ''", "mend or drop the row")),
     ("no_key.csv", row("u1,,1,4"), ("row 21: column 'item_id' must not be empty",)),
     ("nan.csv", row("u1,i1,nan,4"), ("row 21", "column 'timestamp' must hold seconds since 1970, got 'nan'", "mend")),
@@ -98,12 +99,16 @@ INTERACTIONS: list[Case] = [
     ("huge.csv", row("u1,i1,1e400,4"), ("got '1e400'",)),
     ("beyond.csv", row("u1,i1,9223372036854775808,4"), ("got '9223372036854775808'",)),
     ("far.csv", row("u1,i1,9007199254740992,4"), ("got '9007199254740992'",)),
+    ("milliseconds.csv", row("u1,i1,1593878903000,4"), ("row 21", "must hold seconds since 1970, got '1593878903000'")),
+    ("two_units.parquet", parquet(user_id=KEYS, item_id=ITEMS, timestamp=[1593878903] + [1593878903000] * 5,
+                                  rating=[5] * 6), ("row 1: ", "must hold milliseconds since 1970, got 1593878903;")),
     ("date.csv", row("u1,i1,2020-01-01,4"), ("got '2020-01-01'", "set fetch_data.columns.time to ''")),
     ("word.csv", row("u1,i1,yesterday,4"), ("got 'yesterday'",)),
     ("none.csv", row("u1,i1,,4"), ("must hold seconds since 1970, got ''",)),
     ("two.csv", row("u1,i1,x,4\nu1,i1,y,4"), ("row 21 and 1 more", "got 'x'")),
     ("stars.csv", row("u1,i1,1,****"), ("column 'rating' must hold finite numbers, got '****'",)),
     ("nan_rating.csv", row("u1,i1,1,nan"), ("must hold finite numbers, got 'nan'",)),
+    ("float32.csv", row("u1,i1,1,1e39"), ("must hold finite numbers, got '1e39'",)),
     ("inf_rating.csv", row("u1,i1,1,Infinity"), ("must hold finite numbers, got 'Infinity'",)),
     ("latin.csv", GOOD.encode() + "ü,i1,1,4\n".encode("latin-1"), ("latin.csv", "UTF8", "mend the file")),
     ("latin_header.csv", "üser,item_id\n".encode("latin-1"), ("must be utf-8 text", "0xfc", "convert it")),
@@ -118,12 +123,18 @@ INTERACTIONS: list[Case] = [
     ("damaged.csv.gz", bytearray(compressed(ROWS.encode() * 9))[:50] + b"\xff" * 60, ("damaged.csv.gz", "again")),
     ("one_each.csv", (HEADER + "u1,i1,1,4\nu2,i2,1,4\n").encode(), ("no interaction is left: of 2 read", "lower")),
     ("one_user.csv", (HEADER + "u1,i1,1,4\n").encode(), ("no interaction is left: of 1 read", "min_user_interact")),
+    ("same_user.csv", (HEADER + "".join(f"u,i{step},1,4\n" * 5 for step in range(3))).encode(),
+     ("one user is left of the 1 read", "give data of more users")),
     ("file.inter", b"user_id\titem_id\trating\nu\ti\t5\n", ("has no column 'timestamp'",)),
-    ("no.parquet", b"", ("no.parquet can not be read",)),
-    ("text.parquet", GOOD.encode(), ("text.parquet can not be read", "mend the file")),
-    ("cut.parquet", parquet(user_id=KEYS, item_id=ITEMS)[:-9], ("cut.parquet can not be read",)),
+    ("no.parquet", b"", ("no.parquet cannot be read",)),
+    ("text.parquet", GOOD.encode(), ("text.parquet cannot be read", "mend the file")),
+    ("cut.parquet", parquet(user_id=KEYS, item_id=ITEMS)[:-9], ("cut.parquet cannot be read",)),
     ("fraction.parquet", parquet(user_id=[0.5] * 6, item_id=ITEMS, timestamp=[1] * 6, rating=[5] * 6),
      ("column 'user_id' must hold text or integers, got double", "convert it")),
+    ("money.parquet", parquet(user_id=[Decimal("1.50")] * 6, item_id=ITEMS, timestamp=[1] * 6, rating=[5] * 6),
+     ("column 'user_id' must hold text or integers, got decimal128(3, 2)", "convert it")),
+    ("bytes.parquet", parquet(user_id=[b"\xff"] * 6, item_id=ITEMS, timestamp=[1] * 6, rating=[5] * 6),
+     ("column 'user_id' must hold text or integers, got binary",)),
     ("lists.parquet", parquet(user_id=[[1]] * 6, item_id=ITEMS, timestamp=[1] * 6, rating=[5] * 6),
      ("must hold text or integers, got list",)),
     ("null.parquet", parquet(user_id=[*KEYS[:5], None], item_id=ITEMS, timestamp=[1] * 6, rating=[5] * 6),
@@ -137,11 +148,11 @@ INTERACTIONS: list[Case] = [
     ("list_times.parquet", parquet(user_id=KEYS, item_id=ITEMS, timestamp=[[1]] * 6, rating=[5] * 6),
      ("must hold seconds since 1970",)),
     ("before.parquet", parquet(user_id=KEYS, item_id=ITEMS, timestamp=pa.array([-1] * 6, pa.timestamp("s")),
-                               rating=[5] * 6), ("must hold seconds since 1970, got -1",)),
+                               rating=[5] * 6), ("must hold times since 1970, got '1969-12-31 23:59:59'",)),
     ("never.parquet", parquet(user_id=KEYS, item_id=ITEMS, timestamp=pa.array([None] * 6, pa.timestamp("s")),
-                              rating=[5] * 6), ("must hold seconds since 1970, got nan",)),
+                              rating=[5] * 6), ("must hold times since 1970, got NaT",)),
     ("span.parquet", parquet(user_id=KEYS, item_id=ITEMS, timestamp=pa.array([1] * 6, pa.duration("s")),
-                             rating=[5] * 6), ("span.parquet can not be read", "mend the file")),
+                             rating=[5] * 6), ("span.parquet cannot be read", "mend the file")),
     ("columns.parquet", parquet(user=KEYS, item_id=ITEMS), ("it has 'user', 'item_id'; set fetch_data.columns",)),
     ("a.jsonl", b"", ("holds no interactions",)),
     ("b.jsonl", b"\n", ("line 1: must be a JSON object, got ''", "mend or drop the line")),
@@ -201,7 +212,7 @@ ITEM_TABLES: list[Case] = [
     ("t.csv", b"item_id,item_key\ni1,u1\n", ("may not have a column 'item_key'",)),
     ("t.csv", b"item_id,title\ni1\n", ("Expected 2 columns, got 1",)),
     ("t.txt", b"item_id\ni1\n", ("t.txt: the items of 'interactions' must end in one of .csv", "rename the file")),
-    ("t.parquet", b"PAR1", ("t.parquet can not be read",)),
+    ("t.parquet", b"PAR1", ("t.parquet cannot be read",)),
     ("t.parquet", parquet(item_id=[0.5], title=["One"]), ("column 'item_id' must hold text or integers, got double",)),
     ("t.csv.gz", compressed(b"item_id,title\n")[:9], ("ends before its gzip stream does",)),
 ]  # fmt: skip
@@ -217,6 +228,11 @@ PARAMS: list[Case] = [
     ("fetch_data.name", 7, ("fetch_data.name: input should be a valid string, got 7; put it in quotes",)),
     ("fetch_data.name", "movielens", ("no data set named 'movielens'", "known: ml-100k")),
     ("fetch_data.name", "amazon-2014", ("fetch_data.path is empty", "give a local file or an address")),
+    ("fetch_data.columns.rating", None, ("columns.rating: input should be a valid string, got None; write ''",)),
+    ("extract_embeddings.path", None, ("extract_embeddings.path: input should be a valid string, got None; write ''",)),
+    ("fetch_data.sha256", None, ("fetch_data.sha256: input should be a valid string, got None; write '' for none",)),
+    ("train_ranker.item_columns", None, ("item_columns: input should be a valid tuple, got None; write [] for none",)),
+    ("fetch_data.synthetic.seed", -1, ("synthetic.seed: input should be greater than or equal to 0, got -1",)),
     ("fetch_data.synthetic.n_users", 0, ("n_users: input should be greater than or equal to 1, got 0",)),
     ("fetch_data.synthetic.n_items", 9, ("n_items: input should be greater than or equal to 10, got 9",)),
     ("fetch_data.synthetic.n_clusters", 10**6, ("fetch_data.synthetic", "lower n_clusters")),
@@ -274,7 +290,11 @@ PARAMS_FILES: list[Case] = [
 
 # fetch_data of a data set whose file the user gives; the word `good` stands for a good file
 FETCHES: list[Case] = [
-    ("a folder", {"path": "data"}, ("data", "; ")),
+    (
+        "a folder",
+        {"path": "data"},
+        ("data/prepared/kept: the interactions of 'interactions' must end in", "; rename the file"),
+    ),
     ("no file", {"path": "no.csv"}, ("fetch_data.path: no.csv not found", "give a file")),
     ("a zero byte", {"path": "a\0b.csv"}, ("'a\\x00b.csv' holds a control character", "give a file")),
     ("nobody's home", {"path": "~nobody-at-all/a.csv"}, ("no user of this machine", "mend it")),
@@ -290,7 +310,7 @@ FETCHES: list[Case] = [
     ("no address", {"path": "http://[::1/a.csv"}, ("is no address", "give the path or the address")),
     ("no port", {"path": "http://127.0.0.1:port/a.csv"}, ("could not be downloaded", "check the address")),
     ("no name", {"path": "http://127.0.0.1:9/"}, ("names no file",)),
-    ("a page of memory", {"path": "/proc/self/mem", "name": "sequences"}, ("/proc/self/mem can not be read",)),
+    ("a page of memory", {"path": "/proc/self/mem", "name": "sequences"}, ("/proc/self/mem cannot be read",)),
     ("an archive", {"path": "good.csv", "name": "ml-100k"}, ("good.csv is not a zip archive", "give a folder or")),
     ("no archive", {"path": "no.zip", "name": "ml-100k"}, ("no.zip not found; give a folder or an archive",)),
 ]
@@ -311,10 +331,14 @@ def cut(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-HISTORY = {"items": np.arange(1, 10, dtype=np.int32), "offsets": np.array([0, 5, 9]), "n_items": 9}
+HISTORY = {
+    "items": np.arange(1, 10, dtype=np.int32), "offsets": np.array([0, 5, 9]), "tied": np.zeros(9, bool), "n_items": 9,
+}  # fmt: skip
 TABLE, EMBEDDINGS, HISTORIES = "data/code_table.npy", "data/item_embeddings.npy", "data/prepared/histories.npz"
 RQVAE, TIGER = "data/models/rqvae.ckpt", "data/models/tiger.ckpt"
 SASREC, ETEGREC = "data/models/sasrec.ckpt", "data/models/etegrec.ckpt"
+TWO_TOWER, RANKER = "data/models/two_tower.ckpt", "data/models/rankers/tiger.ckpt"
+CANDIDATES = "data/candidates/tiger_test.parquet"
 Content = bytes | Callable[[bytes], bytes] | str | None
 FILES: list[tuple[str, str, Content, tuple[str, ...]]] = [
     ("train_tiger", TABLE, None, ("data/code_table.npy not found", "run `dvc repro`")),
@@ -364,13 +388,24 @@ FILES: list[tuple[str, str, Content, tuple[str, ...]]] = [
     ("evaluate_tiger", TIGER, cut, ("is not a checkpoint of Tiger",)),
     ("evaluate_tiger", TIGER, "data/models/other_tiger.ckpt", ("trained with n_items=8", "train it again")),
     ("evaluate_etegrec", ETEGREC, TIGER, ("is not a checkpoint of ETEGRec",)),
+    ("evaluate_two_tower", TWO_TOWER, "data/models/other_two_tower.ckpt", ("trained with n_items=8", "train it again")),
+    ("generate_candidates", TIGER, "data/models/other_tiger.ckpt", ("tiger.ckpt was trained with n_items=8",)),
+    ("generate_candidates", ETEGREC, "data/models/other_etegrec.ckpt", ("etegrec.ckpt was trained with n_items=8",)),
+    ("generate_candidates", TWO_TOWER, "data/models/other_two_tower.ckpt", ("two_tower.ckpt was trained with",)),
+    ("train_ranker", SASREC, "data/models/other_sasrec.ckpt", ("sasrec.ckpt was trained with n_items=8",)),
+    ("train_ranker", "data/prepared/interactions.parquet", parquet(item_id=[1]), ("has 1 rows, but", "npz 9; run")),
+    ("train_ranker", "data/prepared/items.parquet", parquet(item_id=[1]), ("the item table has 1 rows, but the code",)),
+    ("evaluate_ranker", SASREC, "data/models/other_sasrec.ckpt", ("sasrec.ckpt was trained with n_items=8",)),
+    ("evaluate_ranker", RANKER, "data/models/rankers/other.ckpt", ("tiger.ckpt was trained with n_items=8",)),
+    ("evaluate_ranker", CANDIDATES, "data/candidates/other.parquet", ("has item_id 10, but the data end at 9; run",)),
     ("evaluate_baselines", HISTORIES, None, ("histories.npz not found",)),
     ("evaluate_baselines", HISTORIES, cut, ("is no sound file of numpy arrays",)),
     ("evaluate_baselines", HISTORIES, b"", ("is no sound file of numpy arrays",)),
-    ("evaluate_baselines", HISTORIES, npz(items=HISTORY["items"]), ("must hold items, offsets and n_items, got i",)),
+    ("evaluate_baselines", HISTORIES, npz(items=HISTORY["items"]), ("must hold items, offsets, tied and n_items",)),
     ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"n_items": 8}), ("items must be item_ids 1..8",)),
     ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"offsets": np.array([0, 5])}), ("offsets must rise from 0",)),
     ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"items": np.arange(9)}), ("items must be item_ids 1..9",)),
+    ("evaluate_baselines", HISTORIES, npz(**HISTORY | {"tied": np.ones(9, bool)}), ("tied must say of each item",)),
     ("prepare_data", "data/raw/source.json", None, ("source.json not found", "run `dvc repro fetch_data` first")),
     ("prepare_data", "data/raw/source.json", b"{", ("source.json is not what fetch_data writes", "fetch_data`")),
     ("prepare_data", "data/raw/source.json", b'{"dataset": 1}', ("is not what fetch_data writes",)),
@@ -385,7 +420,7 @@ GIVEN_EMBEDDINGS: list[Case] = [
     ("e.npy", npy(VECTORS[1:]), ("one for each of the 9 items, got shape (9, 4)",)),
     ("e.npy", changed(VECTORS, (9, 0), np.nan), ("the first is row 9",)),
     ("e.npy", npy(np.array([{}]), allow_pickle=True), ("is no sound file of numpy arrays",)),
-    ("e.parquet", b"1 2 3", ("e.parquet can not be read",)),
+    ("e.parquet", b"1 2 3", ("e.parquet cannot be read",)),
     ("e.parquet", parquet(item=["i1"], u=[1.0]), ("must have a column item_key, got item, u",)),
     ("e.parquet", parquet(item_key=["k1", "k1"], u=[1.0, 2.0]), ("one row for each item_key, but 'k1' has two",)),
     ("e.parquet", parquet(item_key=["k1"], u=[1.0]), ("lacks 8 of the 9 items, such as item_key",)),

@@ -42,8 +42,11 @@ from genrec.models.etegrec.module import ETEGRec
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
+from genrec.networks.generating.history_towers import HistoryTowers
 from genrec.params.reading import read_params
 from genrec.pipeline.command import run_command, run_stage
+from genrec.ranking.ranker import Ranker
+from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import save_model
 
@@ -86,7 +89,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, n_items in (("", 9), ("other_", 8)):
         save_model(SASRec(n_items, 8, 1, 2, 0.1, 6), models / f"{name}sasrec.ckpt")
         save_model(Tiger(13, **SIZE, code_length=3, n_items=n_items), models / f"{name}tiger.ckpt")
-    save_model(ETEGRec(9, {**sizes, "num_embeddings": 4}, **SIZE), models / "etegrec.ckpt")
+        save_model(ETEGRec(n_items, {**sizes, "num_embeddings": 4}, **SIZE), models / f"{name}etegrec.ckpt")
+        save_model(HistoryTowers(n_items, embedding_dim=8), models / f"{name}two_tower.ckpt")
+    (models / "rankers").mkdir()
+    (folder / "data/candidates").mkdir()
+    for name, n_items in (("tiger", 9), ("other", 8)):
+        save_model(Ranker("wide_deep", n_items, [n_items + 1], 7), models / f"rankers/{name}.ckpt")
+    for name, item in (("tiger_test", 9), ("other", 10)):
+        found = Candidates(torch.tensor([[item], [1]]), torch.zeros(2, 1))
+        found.save(folder / f"data/candidates/{name}.parquet")
+    pd.DataFrame({"item_id": range(1, 10)}).to_parquet(folder / "data/prepared/interactions.parquet")
     return folder
 
 

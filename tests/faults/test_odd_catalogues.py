@@ -45,6 +45,15 @@ def test_three_items_in_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.fault("one item, or two users")
+@pytest.mark.parametrize(("n_users", "n_items"), [(6, 1), (2, 9)])
+def test_one_item_or_two_users_in_all(tmp_path: Path, n_users: int, n_items: int) -> None:
+    rows = [f"u{user},i{(user + step) % n_items},{step}" for user in range(n_users) for step in range(8)]
+    answer = walk(tmp_path, rows)
+    assert answer.status == 0, answer.said
+
+
+@pytest.mark.faults
 @pytest.mark.fault("all items popular once")
 def test_all_items_popular_once(tmp_path: Path) -> None:
     rows = [f"u{user},i{user}_{step},{step}" for user in range(6) for step in range(5)]

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from genrec.models.sasrec import SASRec
-from genrec.models.softmax import full_softmax_loss, sampled_softmax_loss
 from genrec.networks.sequential.causal import CausalBlock
 
 
@@ -41,10 +41,10 @@ def test_weights_start_small_biases_and_padding_at_zero_and_norms_at_one():
     torch.manual_seed(0)
     model = SASRec(n_items=200, embedding_dim=32)
     assert model.item_embedding.weight[1:].std().item() == pytest.approx(0.02, rel=0.05)
-    assert model.blocks[0].attention.w_q.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert model.transformer.blocks[0].attention.w_q.weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert (model.item_embedding.weight[0] == 0).all()
-    assert (model.blocks[0].attention.w_q.bias == 0).all()
-    assert (model.norm.weight == 1).all()
+    assert (model.transformer.blocks[0].attention.w_q.bias == 0).all()
+    assert (model.transformer.norm.weight == 1).all()
 
 
 def test_changing_the_last_item_changes_the_user_vector(model):
@@ -113,34 +113,17 @@ def test_a_loss_counts_known_targets_only(model):
     model.log = lambda *arguments, **options: None
     history, target = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([[2, 3, 0], [5, 6, 0]])
     states = model(history)
-    expected = full_softmax_loss(
-        torch.stack([states[0, 0], states[0, 1], states[1, 0], states[1, 1]]),
-        torch.tensor([2, 3, 5, 6]),
-        model.item_embedding.weight,
-    )
+    known = torch.stack([states[0, 0], states[0, 1], states[1, 0], states[1, 1]])
+    # item_ids count from 1
+    expected = F.cross_entropy(known @ model.item_embedding.weight[1:].T, torch.tensor([2, 3, 5, 6]) - 1)
     torch.testing.assert_close(model.training_step({"history": history, "target": target}, 0), expected)
-
-
-def test_the_full_softmax_loss_equals_the_sampled_one_with_all_other_items_as_negatives(model):
-    states = model(torch.tensor([[1, 2, 3]]))[0]
-    targets, items = torch.tensor([2, 3, 9]), model.item_embedding.weight
-    sampled = [
-        sampled_softmax_loss(
-            states[i : i + 1],
-            targets[i : i + 1],
-            items,
-            torch.tensor([item for item in range(1, 10) if item != targets[i]]),
-        )
-        for i in range(3)
-    ]
-    torch.testing.assert_close(torch.stack(sampled).mean(), full_softmax_loss(states, targets, items))
 
 
 def test_the_item_table_keeps_its_zero_row_under_training():
     torch.manual_seed(0)
     model = SASRec(n_items=5, embedding_dim=8, num_layers=1, num_heads=1, max_history=4, weight_decay=0.1)
     model.log = lambda *arguments, **options: None
-    optimizer = model.configure_optimizers()
+    optimizer = model.configure_optimizers()["optimizer"]
     for _ in range(3):
         optimizer.zero_grad()
         model.training_step({"history": torch.tensor([[1, 2, 0]]), "target": torch.tensor([[2, 3, 0]])}, 0).backward()
@@ -169,10 +152,48 @@ def test_it_learns_a_cycle(loss):
     # user u goes u, u + 1, u + 2... around the ring of 10 items
     walks = (torch.arange(10)[:, None] + torch.arange(6)) % 10 + 1
     batch = {"history": walks[:, :-1], "target": walks[:, 1:]}
-    optimizer = model.configure_optimizers()
+    optimizer = model.configure_optimizers()["optimizer"]
     for _ in range(50):
         optimizer.zero_grad()
         model.training_step(batch, 0).backward()
         optimizer.step()
     with torch.no_grad():
         assert torch.equal(model.scores(walks[:, :3]).argmax(1), walks[:, 3])
+
+
+def test_a_model_that_learns_repeats_scores_items_of_the_history_by_their_recency():
+    torch.manual_seed(0)
+    model = SASRec(n_items=9, embedding_dim=8, max_history=12, learns_repeats=True).eval()
+    before = model.scores(torch.tensor([[4, 5, 4, 6]]))
+    model.repeats.weight.data[:3] = torch.tensor([-0.3, 0.1, 0.2])
+    change = model.scores(torch.tensor([[4, 5, 4, 6]])) - before
+    expected = torch.tensor([0.0, 0, 0, 1, 2, -3, 0, 0, 0])
+    torch.testing.assert_close(change[0, 1:], expected, atol=1e-5, rtol=0)
+
+
+def test_items_and_positions_are_normalised_before_the_first_block():
+    model = SASRec(n_items=9, embedding_dim=8, max_history=12, input_norm=True).eval()
+    entered = []
+    model.transformer.blocks[0].register_forward_pre_hook(lambda block, inputs: entered.append(inputs[0]))
+    model(torch.tensor([[4, 5, 6]]))
+    torch.testing.assert_close(entered[0].mean(-1), torch.zeros(1, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(entered[0].var(-1, unbiased=False), torch.ones(1, 3), atol=0.05, rtol=0)
+
+
+def test_content_is_added_to_an_items_own_vector_at_the_input_and_at_the_output():
+    torch.manual_seed(0)
+    model = SASRec(n_items=5, embedding_dim=8, max_history=4, content_dim=3).eval()
+    content = torch.randn(6, 3)
+    content[0] = 0
+    model.set_content(content)
+    vectors = model.item_embedding.weight + content @ model.content_projection.weight.T
+    plain = SASRec(n_items=5, embedding_dim=8, max_history=4).eval()
+    weights = {name: value for name, value in model.state_dict().items() if "content" not in name}
+    plain.load_state_dict(weights | {"item_embedding.weight": vectors})
+    history = torch.tensor([[3, 1, 0], [2, 5, 4]])
+    torch.testing.assert_close(model.scores(history), plain.scores(history))
+
+
+def test_content_of_another_catalogue_is_refused_with_both_shapes():
+    with pytest.raises(ValueError, match=r"must be \(6, 3\), got \(5, 3\)"):
+        SASRec(n_items=5, embedding_dim=8, num_heads=2, content_dim=3).set_content(torch.zeros(5, 3))

@@ -204,6 +204,26 @@ class TestLiveCurves:
         assert run.data.params["model.code_num"] == "64"
         assert pipeline.points(run, "train_tiger/val_ndcg_at_10") == [(1, 0.1)]
 
+    @pytest.mark.parametrize(("stage", "status"), [(None, "KILLED"), ("train_tiger", "RUNNING")])
+    @pytest.mark.parametrize("end", ["", "; raise SystemExit(3)"])
+    def test_of_a_stage_that_is_run_by_hand_end_with_it(
+        self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, stage: str | None, status: str, end: str
+    ) -> None:
+        # nothing follows that would complete the run, which stayed RUNNING for good
+        if stage is not None:
+            monkeypatch.setenv("DVC_STAGE", stage)
+        script = (
+            "from genrec.pipeline.tracking import live_curves; live_curves('train_tiger')(1, {'val_ndcg_at_10': 0.1})"
+        )
+        process = start_python(pipeline.folder, "-c", script + end)
+        _, errors = process.communicate()
+        assert "Traceback" not in errors
+        run = pipeline.run()
+        assert run.info.status == status
+        assert pipeline.points(run, "train_tiger/val_ndcg_at_10") == [(1, 0.1)]
+        publish()
+        assert pipeline.run().info.status == "FINISHED"
+
     def test_of_all_stages_share_the_run_that_is_published(self, pipeline: Pipeline) -> None:
         live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
         live_curves("train_tiger")(2, {"val_ndcg_at_10": 0.2 + 1e-9})  # history.csv is rounded

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from functools import partial
 
 import pytest
 import pytorch_lightning as pl
@@ -225,6 +226,11 @@ def in_sequence(optimizer):
     )
 
 
+def one_cycle_in_sequence(optimizer):
+    warm_up = lr_scheduler.LinearLR(optimizer, 0.1, total_iters=4)
+    return lr_scheduler.SequentialLR(optimizer, [warm_up, lr_scheduler.OneCycleLR(optimizer, 0.1, 13)], milestones=[4])
+
+
 def chained(optimizer):
     return lr_scheduler.ChainedScheduler([lr_scheduler.ConstantLR(optimizer, 0.5, 2), halving(optimizer)])
 
@@ -240,6 +246,7 @@ EVERY_SCHEDULER = {
     "SequentialLR": (in_sequence, {}),
     "CosineAnnealingLR": (lr_scheduler.CosineAnnealingLR, {"T_max": 4}),
     "ChainedScheduler": (chained, {}),
+    "one cycle in sequence": (one_cycle_in_sequence, {}),
     "CyclicLR": (lr_scheduler.CyclicLR, {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3}),
     "CosineAnnealingWarmRestarts": (lr_scheduler.CosineAnnealingWarmRestarts, {"T_0": 2}),
     "OneCycleLR": (lr_scheduler.OneCycleLR, {"max_lr": 0.1, "total_steps": 16}),
@@ -249,11 +256,30 @@ EVERY_SCHEDULER = {
 
 def test_none_of_torchs_schedulers_is_forgotten():
     # a plateau needs a figure: its test stands above
-    assert set(EVERY_SCHEDULER) == set(lr_scheduler.__all__) - {"LRScheduler", "ReduceLROnPlateau"}
+    assert set(EVERY_SCHEDULER) - {"one cycle in sequence"} == set(lr_scheduler.__all__) - {
+        "LRScheduler",
+        "ReduceLROnPlateau",
+    }
 
 
+def subclass(made, params):
+    return (type("Own", (made,), {}) if isinstance(made, type) else made), params
+
+
+# a class with arguments, and the ways in which people really give one
+WAYS = {
+    "class": lambda made, params: (made, params),
+    "subclass": subclass,
+    "partial": lambda made, params: (partial(made, **params), {}),
+    "partial of partial": lambda made, params: (partial(partial(made), **params), None),
+    "function": lambda made, params: (lambda optimizer: made(optimizer, **params), None),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", EVERY_SCHEDULER)
-def test_every_scheduler_of_torch_gives_the_rates_of_a_plain_loop(tmp_path, name):
+def test_every_scheduler_of_torch_gives_the_rates_of_a_plain_loop(tmp_path, name, way):
+    # all but the class itself were stepped by the epoch, OneCycleLR too
     scheduler_fn, params = EVERY_SCHEDULER[name]
     optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.1)
     scheduler = scheduler_fn(optimizer, **params)
@@ -262,9 +288,88 @@ def test_every_scheduler_of_torch_gives_the_rates_of_a_plain_loop(tmp_path, name
         if step % 4 == 0:
             expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        if name in ("OneCycleLR", "CyclicLR") or step % 4 == 3:
+        if name in ("OneCycleLR", "CyclicLR", "one cycle in sequence") or step % 4 == 3:
             scheduler.step()
-    assert rates(tmp_path, scheduler_fn, params) == pytest.approx(expected)
+    assert rates(tmp_path, *WAYS[way](scheduler_fn, params)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_plateau_is_looked_for_in_the_figures_own_direction(tmp_path, way):
+    # a subclass or a partial kept torch's `min`, so that a rising AUC lowered the rate
+    params = {"patience": 0, "factor": 0.1} | ({"mode": "max"} if way == "function" else {})
+    given = WAYS[way](lr_scheduler.ReduceLROnPlateau, params)
+    falling = Figures(network(), [0.9, 0.5, 0.4, 0.3])
+    reduced = rates(tmp_path, *given, val=val_rows(), evaluate_fn=falling)
+    assert reduced == pytest.approx([0.1, 0.1, 0.01, 0.001])
+    rising = Figures(network(), [0.1, 0.2, 0.3, 0.4])
+    assert rates(tmp_path, *given, val=val_rows(), evaluate_fn=rising) == pytest.approx([0.1] * 4)
+
+
+def test_a_plateau_in_the_other_direction_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="the plateau is one of val/auc, so its mode must be 'max', got 'min'"):
+        rates(tmp_path, lr_scheduler.ReduceLROnPlateau, {"mode": "min"}, val=val_rows())
+
+
+@pytest.mark.parametrize("way", ["class", "subclass", "partial", "partial of partial"])
+def test_one_cycle_learns_its_length_in_every_way(tmp_path, way):
+    params = {"max_lr": 0.1}
+    whole = rates(tmp_path, lr_scheduler.OneCycleLR, {"max_lr": 0.1, "total_steps": 16})
+    assert rates(tmp_path, *WAYS[way](lr_scheduler.OneCycleLR, params)) == whole
+
+
+class Halved(torch.optim.SGD):
+    def __init__(self, params, lr=0.5):
+        super().__init__(params, lr=lr / 2)
+
+
+OPTIMIZERS = {
+    "class": (torch.optim.Adam, {"lr": 0.1}, 0.1, 0),
+    "class with page 001's arguments": (torch.optim.Adam, None, 1e-3, 1e-5),
+    "class that does not decay": (torch.optim.Rprop, None, 1e-3, None),
+    "its own defaults": (torch.optim.AdamW, {}, 1e-3, 1e-2),
+    "subclass": (Halved, None, 5e-4, 0),
+    "partial": (partial(torch.optim.SGD, lr=0.3, weight_decay=0.2), None, 0.3, 0.2),
+    "partial that leaves the decay open": (partial(torch.optim.SGD, lr=0.3), None, 0.3, 1e-5),
+    "partial and arguments": (partial(torch.optim.SGD, lr=0.3), {"momentum": 0.5}, 0.3, 0),
+    "function": (lambda params: torch.optim.SGD(params, lr=0.4), None, 0.4, 0),
+    "function of a rate": (lambda params, lr: torch.optim.SGD(params, lr=lr), {"lr": 0.2}, 0.2, 0),
+}
+
+
+@pytest.mark.parametrize(("optimizer_fn", "params", "rate", "decay"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_an_optimizer_keeps_the_arguments_that_it_was_given(tmp_path, optimizer_fn, params, rate, decay):
+    # a partial's rate was overwritten by page 001's, and `{}` was taken for no answer
+    fitted = trainer(tmp_path, optimizer_fn=optimizer_fn, optimizer_params=params, n_epoch=1)
+    fitted.fit(train_rows())
+    (group,) = fitted.model.optimizers_in_use["optimizer"].param_groups
+    assert group["lr"] == pytest.approx(rate)
+    assert group.get("weight_decay") == decay
+    assert fitted.logger.rows[0]["learning_rate"] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"optimizer_fn": "adam"}, "optimizer_fn must be a class or a function, .* got 'adam'"),
+        ({"optimizer_fn": torch.optim.SGD([torch.zeros(1)], lr=1.0)}, "optimizer_fn must be a class or a function"),
+        ({"scheduler_fn": {"name": "step"}}, "scheduler_fn must be .* its arguments stand in scheduler_params; got"),
+    ],
+)
+def test_what_makes_no_optimizer_is_refused_at_once(tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        trainer(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"optimizer_fn": lambda params: None}, "optimizer_fn must make a torch optimizer, got NoneType"),
+        ({"scheduler_fn": lambda optimizer: None}, "scheduler_fn must make a torch scheduler, got NoneType"),
+    ],
+)
+def test_a_function_that_makes_something_else_is_told_so(tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        trainer(tmp_path, **options).fit(train_rows())
 
 
 @pytest.mark.parametrize("scheduler_fn", [None, lr_scheduler.OneCycleLR])

@@ -9,13 +9,14 @@ import torch
 from genrec.errors import UserError
 from genrec.evaluation.reranking import measure_reordered
 from genrec.generation.generated_items import GeneratedItems
-from genrec.ranking.fit_ranker import RankerSettings, fit_ranker, ranker_labels
+from genrec.ranking.fit_ranker import RankerSettings, RatingScale, fit_ranker, ranker_labels
 from genrec.ranking.ranker import Ranker
 from genrec.ranking.rows import SIGNALS, RankingRows, RowBuilder, draw_users
 from genrec.retrieval.proposals import reorder, retrieve
 from genrec.sequences.histories import Histories
 from genrec.training.curves import CurveLogger
 
+FIVE = RatingScale(0.0, 5.0)
 N_USERS, CATEGORIES, BANDS, PER_CELL = 800, 8, 4, 10
 N_ITEMS = CATEGORIES * BANDS * PER_CELL
 ITEM = np.arange(N_ITEMS)
@@ -76,7 +77,7 @@ def ndcg(folder, network, change=lambda rows: rows):
     settings = RankerSettings(512, 0.02, 1e-4, 5, 3, "equal", 0, "32-true", 0, False)
     rows = builder.rows(found["validation"], "validation", np.full(9 * N_USERS, 4.0, np.float32))
     rows = change(without_repeats(rows))
-    fit_ranker(ranker, rows, draw_users(N_USERS, 0.2, 0), settings, str(folder), CurveLogger())
+    fit_ranker(ranker, rows, draw_users(N_USERS, 0.2, 0), settings, FIVE, str(folder), CurveLogger())
     test = change(without_repeats(builder.rows(found["test"], "test")))
     with torch.no_grad():
         scores = ranker.eval().scores(test.features, 0.0)
@@ -98,7 +99,8 @@ def test_a_ranker_adds_the_price_band_that_the_generator_does_not_see(tmp_path):
 @pytest.mark.slow
 def test_it_adds_nothing_where_its_distinguishing_feature_is_shuffled(tmp_path):
     before, after = ndcg(tmp_path, "din", HistoriesOfOthers())
-    assert after == pytest.approx(before, rel=0.15)
+    # before is .120; other initial weights and instruction sets: .095 to .113 after
+    assert 0.7 * before < after < 1.1 * before
 
 
 def some_rows(ratings):
@@ -107,14 +109,46 @@ def some_rows(ratings):
 
 def test_labels_of_clicks_of_ratings_and_of_likes():
     rows = some_rows([5.0, torch.nan, 2.0])
-    assert ranker_labels("din", rows).tolist() == [1, 0, 1]
-    ratings = ranker_labels("mmoe", rows)
+    assert ranker_labels("din", rows, FIVE).tolist() == [1, 0, 1]
+    ratings = ranker_labels("mmoe", rows, FIVE)
     assert ratings[:, 0].tolist() == [1, 0, 1]
     assert ratings[[0, 2], 1].tolist() == pytest.approx([1.0, 0.4])
     assert ratings[1, 1].isnan()
-    assert ranker_labels("esmm", rows).tolist() == [[1, 1, 1], [0, 0, 0], [0, 1, 0]]
+    assert ranker_labels("esmm", rows, FIVE).tolist() == [[1, 1, 1], [0, 0, 0], [0, 1, 0]]
 
 
 def test_data_without_ratings_are_refused_where_they_are_needed():
     with pytest.raises(UserError, match="'mmoe' learns ratings, which the data have not; set train_ranker.network"):
-        ranker_labels("mmoe", some_rows([torch.nan] * 3))
+        ranker_labels("mmoe", some_rows([torch.nan] * 3), RatingScale.of(None))
+
+
+# ratings of a source, those of three rows, their shares, and whether they are liked
+SCALES = {
+    "1 to 5": ([1, 2, 3, 4, 5], [5, 4, 3], [1.0, 0.8, 0.6], [1, 1, 0]),
+    "half stars": ([0.5, 3.5, 5.0], [4.0, 3.5, 0.5], [0.8, 0.7, 0.1], [1, 0, 0]),
+    "1 to 10": ([1, 10, 7, np.nan], [9, 8, 4], [0.9, 0.8, 0.4], [1, 1, 0]),
+    "1 to 100": ([1, 100], [80, 79, 5], [0.8, 0.79, 0.05], [1, 0, 0]),
+    "thumbs": ([0, 1], [1, 0, 1], [1, 0, 1], [1, 0, 1]),
+    "-10 to 10": ([-10, 10], [6, 0, -10], [0.8, 0.5, 0.0], [1, 0, 0]),
+}
+
+
+@pytest.mark.parametrize(("of_source", "ratings", "shares", "likes"), SCALES.values(), ids=SCALES)
+def test_ratings_are_judged_on_the_scale_of_their_source(of_source, ratings, shares, likes):
+    # the scale was 5 and what is liked 4, whatever the data: 4 of 10 was liked, and the target of 9 was 1.8
+    scale = RatingScale.of(np.array(of_source, np.float32))
+    rows = some_rows([float(rating) for rating in ratings])
+    assert ranker_labels("mmoe", rows, scale)[:, 1].tolist() == pytest.approx(shares)
+    assert ranker_labels("esmm", rows, scale)[:, 0].tolist() == likes
+
+
+def test_ratings_that_are_all_the_same_nothing_are_refused():
+    with pytest.raises(UserError, match="'mmoe' learns ratings, but all are 0; set train_ranker.network: wide_deep"):
+        ranker_labels("mmoe", some_rows([0.0] * 3), RatingScale.of(np.zeros(3)))
+
+
+def test_on_the_scale_of_movielens_labels_keep_their_bytes():
+    ratings = torch.tensor([1.0, 2, 3, 4, 5])
+    scale = RatingScale.of(np.array([1, 2, 3, 4, 5], np.float32))
+    assert torch.equal(scale.shares(ratings), ratings / 5.0)
+    assert torch.equal(scale.likes(ratings), ratings >= 4.0)

@@ -18,3 +18,8 @@ def test_ids_codes_and_columns_count_from_one_and_padding_is_zero():
 def test_a_missing_column_is_named():
     with pytest.raises(UserError, match="no column 'brand'; it has item_id, year"):
         stack_attributes(TABLE, ITEMS, ["brand"])
+
+
+def test_the_items_of_another_catalogue_are_refused():
+    with pytest.raises(UserError, match="the item table has 1 rows, but the code table 2 items; run `dvc repro`"):
+        stack_attributes(TABLE, ITEMS[:1], ["year"])

@@ -304,7 +304,8 @@ def test_esmm_judges_those_who_do_not_click_better_than_what_learns_from_clicks_
     everywhere = mean_conversion(tmp_path / "a", ESMM(IDS, (16,)), x, y, torch.arange(40_000))
     clicked_only = mean_conversion(tmp_path / "b", Conversions(), x, y, click.nonzero().squeeze(1))
     truth = p_convert.mean()
-    assert clicked_only - truth > 0.1
+    # other initial weights, ATEN_CPU_CAPABILITY=default, avx2, avx512: .086 to .14 here, at most .028 everywhere
+    assert clicked_only - truth > 0.05
     assert abs(everywhere - truth) < 0.5 * abs(clicked_only - truth)
 
 

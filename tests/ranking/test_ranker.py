@@ -1,9 +1,12 @@
 """The pipeline's ranker."""
 
+from typing import get_args
+
 import pytest
 import torch
 
-from genrec.ranking.ranker import NETWORKS, Ranker
+from genrec.choices import RankerNetwork
+from genrec.ranking.ranker import Ranker
 from genrec.storage.checkpoint import load_model, save_model
 
 X = {
@@ -22,7 +25,7 @@ def ranker(network="wide_deep"):
     return model.eval()
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", get_args(RankerNetwork))
 def test_each_row_has_a_score_of_its_own_and_the_file_gives_the_same(tmp_path, network):
     model = ranker(network)
     scores = model.scores(X, 1.0)
@@ -33,7 +36,7 @@ def test_each_row_has_a_score_of_its_own_and_the_file_gives_the_same(tmp_path, n
     assert torch.equal(load_model(Ranker, tmp_path / "ranker.ckpt").scores(X, 1.0), scores)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", get_args(RankerNetwork))
 def test_attributes_histories_and_signals_all_count(network):
     model = ranker(network)
     before = model.scores(X, 0.0)

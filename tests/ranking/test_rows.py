@@ -1,8 +1,10 @@
 """Candidates as rows: which are clicks, what is known of them, and that nothing held out is."""
 
 import numpy as np
+import pytest
 import torch
 
+from genrec.errors import UserError
 from genrec.ranking.rows import SIGNALS, RowBuilder, draw_users
 from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Histories
@@ -72,3 +74,9 @@ def test_a_share_of_the_users_is_drawn_by_the_seed():
     assert torch.equal(draw_users(100, 0.2, seed=0), draw_users(100, 0.2, seed=0))
     assert not torch.equal(draw_users(100, 0.2, seed=0), draw_users(100, 0.2, seed=1))
     assert draw_users(2, 0.01, seed=0).sum() == draw_users(2, 0.99, seed=0).sum() == 1
+
+
+def test_one_user_cannot_be_held_out_of_one():
+    """No user was held out, and the training ended in "max() arg is an empty sequence"."""
+    with pytest.raises(UserError, match=r"a ranker needs users to learn from and others .* at least 2, got 1; prepare"):
+        draw_users(1, 0.2, seed=0)

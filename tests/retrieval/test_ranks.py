@@ -1,11 +1,13 @@
 """Ranks of the one relevant item, from scores and from lists, with ties."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from genrec.errors import UserError
 from genrec.retrieval.ranks import discounted_gain, ranks_from_scores, ranks_in_lists, top_items
 
 
@@ -38,9 +40,11 @@ def test_padding_never_outranks_an_item():
     assert ranks_from_scores(torch.tensor([[math.inf, 0.0, 1.0]]), torch.tensor([2])).tolist() == [1]
 
 
-def test_a_diverged_model_does_not_rank_its_target_first():
-    scores = torch.full((1, 5), math.nan)
-    assert ranks_from_scores(scores, torch.tensor([3])).item() >= 4
+@pytest.mark.parametrize("rank", [lambda scores: ranks_from_scores(scores, torch.tensor([3])), partial(top_items, k=2)])
+def test_a_diverged_model_is_refused_and_not_ranked(rank):
+    scores = torch.tensor([[0.0, 0.5, math.nan, 0.5, math.nan]])
+    with pytest.raises(UserError, match="scores must be numbers, but 2 of [45] are NaN; the model diverged"):
+        rank(scores)
 
 
 def test_an_item_in_a_list_has_its_place_as_rank():

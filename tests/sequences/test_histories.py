@@ -1,6 +1,7 @@
 """Leave-one-out windows, cut and padded, and what is saved."""
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -69,10 +70,41 @@ def test_what_is_saved_is_loaded(histories, tmp_path):
     assert loaded.items.tolist() == histories.items.tolist()
     assert loaded.offsets.tolist() == histories.offsets.tolist()
     assert (loaded.items.dtype, loaded.offsets.dtype, loaded.n_items) == (np.int32, np.int64, 8)
+    assert loaded.tied.tolist() == [False] * 12
+
+
+def tied_histories():
+    """Two users of four items: three of one time, then the second user's first two, which follow directly."""
+    tied = np.array([False, False, True, True, False, True, False, False])
+    return Histories(np.arange(1, 9, dtype=np.int32), np.array([0, 4, 8]), n_items=8, tied=tied)
+
+
+def test_ties_are_saved_with_their_items(tmp_path):
+    tied_histories().save(tmp_path / "histories.npz")
+    assert Histories.load(tmp_path / "histories.npz").tied.tolist() == tied_histories().tied.tolist()
+
+
+def test_shuffled_ties_have_every_order_and_nothing_else_moves():
+    orders = {tuple(tied_histories().with_ties_shuffled(np.random.default_rng(seed)).items) for seed in range(200)}
+    assert {order[1:4] for order in orders} == {*itertools.permutations((2, 3, 4))}
+    assert {order[4:6] for order in orders} == {(5, 6), (6, 5)}
+    assert {(order[0], *order[6:]) for order in orders} == {(1, 7, 8)}
+    assert len(orders) == 12  # a missing one of the twelve would have a chance of 12 * (11 / 12) ** 200, 3e-7
+
+
+def test_what_is_held_out_never_enters_the_part_that_is_shuffled():
+    """The first user's last two items are held out, though they share the time of the one before."""
+    part = tied_histories().train_part()
+    shuffled = {tuple(part.with_ties_shuffled(np.random.default_rng(seed)).items) for seed in range(20)}
+    assert shuffled == {(1, 2, 5, 6), (1, 2, 6, 5)}
+
+
+def test_without_known_times_nothing_is_shuffled(histories):
+    assert histories.with_ties_shuffled(np.random.default_rng(0)) is histories
 
 
 def test_the_same_histories_make_the_same_bytes_with_every_python(histories, tmp_path):
     # written by numpy, 33 bytes of the zip archive were others before Python 3.11.4, and DVC saw other histories
     histories.save(tmp_path / "histories.npz")
     content = (tmp_path / "histories.npz").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == "64fe5bb2b0717be382579bcb9ffc70903fa598812cbc08eb204b33f3299e35bb"
+    assert hashlib.sha256(content).hexdigest() == "56662df47f52741e44ee5fbb127c9cd1bd9853bc681583873c68207cecdf216d"

@@ -1,12 +1,15 @@
 """The exported graphs give what torch gives."""
 
+from typing import get_args
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
+from genrec.choices import RankerNetwork
 from genrec.networks.generating.history_towers import HistoryTowers
-from genrec.ranking.ranker import NETWORKS, Ranker
+from genrec.ranking.ranker import Ranker
 from genrec.serving.onnx_export import export_onnx
 
 pytestmark = pytest.mark.slow
@@ -23,7 +26,7 @@ def run(file, x):
     return session.run(["output"], {name: value.numpy() for name, value in x.items()})[0]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", get_args(RankerNetwork))
 def test_rankers_score_alike_for_any_number_of_rows(tmp_path, network):
     torch.manual_seed(0)
     ranker = Ranker(network, 9, [10, 4], 7, 4, (8,)).eval()

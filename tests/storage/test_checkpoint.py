@@ -209,7 +209,7 @@ def test_a_folder_of_another_model_is_refused(tmp_path):
 def test_a_folder_whose_weights_are_not_all_there_is_refused(tmp_path):
     save_folder(sasrec(), tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    del weights["norm.weight"]
+    del weights["transformer.norm.weight"]
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match="holds no SASRec"):
         load_folder(SASRec, tmp_path)
@@ -227,7 +227,9 @@ def test_a_damaged_checkpoint_of_a_scratch_folder_is_said_and_goes_away(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("model", "network"), list(zip(models(), [SASRecNetwork, TigerNetwork, RqVaeNetwork], strict=True)), ids=["sasrec", "tiger", "rqvae"]
+    ("model", "network"),
+    list(zip(models(), [SASRecNetwork, TigerNetwork, RqVaeNetwork], strict=True)),
+    ids=["sasrec", "tiger", "rqvae"],
 )
 def test_the_network_alone_comes_from_the_file_of_what_was_trained(model, network, tmp_path):
     save_model(model, tmp_path / "model.ckpt")

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from tensorboardX.proto.event_pb2 import Event
 from torch.utils.data import DataLoader
 
+from genrec.errors import UserError
 from genrec.networks.generating.two_tower import DSSM
 from genrec.ranking.ctr import DeepFM
 from genrec.ranking.ctr_trainer import CTRTrainer
@@ -103,6 +104,60 @@ def test_without_a_validation_set_all_epochs_run_and_the_last_weights_are_saved(
     assert len(fitted.logger.rows) == 3
     saved = torch.load(file, weights_only=True)
     assert all(torch.equal(value, saved[name]) for name, value in fitted.model.network.state_dict().items())
+
+
+# A run that had ended and is resumed.
+
+
+def states(folder, kind, *val, network_seed, **options):
+    """Train or resume; what stands in the model's file afterwards, and the network."""
+    torch.manual_seed(network_seed)
+    made = trainer(kind, folder, **options)
+    torch.manual_seed(network_seed)
+    for parameter in made.model.network.parameters():
+        torch.nn.init.normal_(parameter)
+    found = made.fit(loader(kind), *val)
+    (file,) = Path(folder).glob("model*.pth")
+    return file.read_bytes(), made, found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("validates_first", [False, True])
+@pytest.mark.parametrize("validates_again", [False, True])
+def test_a_finished_run_that_is_resumed_gives_its_own_weights(tmp_path, kind, validates_first, validates_again):
+    # Without validation the network kept its random start, and that took the place of the good model.pth.
+    first, again = ([val_loader(kind)] if given else [] for given in (validates_first, validates_again))
+    written, fitted, rows_of_epochs = states(tmp_path, kind, *first, network_seed=0)
+    written_again, resumed, rows_again = states(tmp_path, kind, *again, network_seed=9, resume=True)
+    assert written_again == written
+    assert_equal(fitted, resumed)
+    assert rows_again == rows_of_epochs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_epoch", [3, 5], ids=["finished", "to go on"])
+def test_resuming_the_run_of_another_network_is_refused_in_one_line(tmp_path, kind, n_epoch):
+    written, *_ = states(tmp_path, kind, network_seed=0)
+    made = trainer(kind, tmp_path, resume=True, n_epoch=n_epoch)
+    made.model.network.embedding.tables["b"] = torch.nn.Embedding(11, 4)
+    with pytest.raises(UserError) as refused:
+        made.fit(loader(kind))
+    assert str(refused.value) == (
+        f"{tmp_path / 'checkpoints' / 'last.ckpt'} is the run of another network, 1 of its tensors differ: "
+        "network.embedding.tables.b.weight is (10, 4) there and (11, 4) here; start anew with resume=False, or in "
+        "another folder"
+    )
+    (file,) = tmp_path.glob("model*.pth")
+    assert file.read_bytes() == written
+
+
+def test_a_finished_run_without_any_finite_score_is_resumed_with_its_last_weights(tmp_path):
+    # Resumed, it took the first epoch's: what was never finite was remembered as minus infinity by Lightning alone.
+    one_class = feature_loader(rows("ctr").features, torch.ones(64), 16)
+    written, fitted, _ = states(tmp_path, "ctr", one_class, network_seed=0)
+    written_again, resumed, _ = states(tmp_path, "ctr", one_class, network_seed=9, resume=True)
+    assert written_again == written
+    assert_equal(fitted, resumed)
 
 
 # Names of figures.

@@ -70,7 +70,7 @@ def purity(model):
         (0, 0, {}, 0.9),
         (1, 1, {}, 0.5),
         (2, 5, {}, 0.9),
-        (0, 0, {"in_batch_neg": True}, 0.95),
+        (0, 0, {"in_batch_neg": True}, 0.9),  # .944 to .965 with other initial weights, under every instruction set
         (2, 1, {"in_batch_neg": True, "in_batch_neg_ratio": 20, "sampler_seed": 1}, 0.95),
         (1, 1, {"in_batch_neg": True, "in_batch_neg_ratio": 20, "hard_negative": True}, 0.9),
     ],

@@ -21,13 +21,17 @@ WALKS = {user: [(user + step) % N_ITEMS + 1 for step in range(LENGTH)] for user 
 
 @pytest.fixture
 def dataset(tmp_path, fake_encoder):
+    return dataset_of(tmp_path, WALKS)
+
+
+def dataset_of(folder, walks):
     """Sequences of 12 items as tokens: two levels of 8 codes and a collision code."""
     torch.manual_seed(0)
-    save_model(RqVae(768, 16, 8, num_embeddings=8, num_levels=2), tmp_path / "rqvae.ckpt")
+    save_model(RqVae(768, 16, 8, num_embeddings=8, num_levels=2), folder / "rqvae.ckpt")
     texts = {"brand": "Brand", "categories": [["Beauty"]], "price": 1.0}
     items = [{"asin": f"B00{item}", "title": f"Lacquer {item}", **texts} for item in range(1, N_ITEMS + 1)]
-    root = write_p5(tmp_path / "p5", WALKS, items=items)
-    return P5AmazonSequenceDataset(str(root), pretrained_rqvae_path=str(tmp_path / "rqvae.ckpt"))
+    root = write_p5(folder / "p5", walks, items=items)
+    return P5AmazonSequenceDataset(str(root), pretrained_rqvae_path=str(folder / "rqvae.ckpt"))
 
 
 def model_for(dataset, **options):
@@ -179,11 +183,19 @@ class TestEvaluation:
 
 @pytest.mark.slow
 class TestTraining:
-    def test_learns_which_item_follows_and_keeps_the_model(self, tmp_path, dataset):
-        made = trainer(tmp_path, dataset, model_for(dataset, learning_rate=0.01), max_epochs=8)
+    def test_learns_which_item_follows_and_keeps_the_model(self, tmp_path, fake_encoder):
+        # Walks of 5 to 9 items from each item: what is asked of the short ones, the long ones were trained on. With
+        # equal lengths each answer lay beyond all training, and the bar of .8 was met on some processors only.
+        walks = {
+            12 * extra + start: [(start + step) % N_ITEMS + 1 for step in range(5 + extra)]
+            for extra in range(5) for start in range(1, 13)
+        }  # fmt: skip
+        dataset = dataset_of(tmp_path, walks)
+        made = trainer(tmp_path, dataset, model_for(dataset, learning_rate=3e-3), max_epochs=15)
         untrained = made.evaluate_generation(made.create_dataloaders()[2], [5])
         model = made.train_model()
         assert model is made.model
+        # seeds 0 to 4, ATEN_CPU_CAPABILITY=default, avx2, avx512: .93 to 1 after, .32 to .45 before
         assert made.results["recall@5"] > 0.8 > 0.6 > untrained["recall@5"]
         assert {name for name in made.results if "@" in name} == {"recall@1", "ndcg@1", "recall@5", "ndcg@5"}
         assert made.results["test_recall_at_10"] >= made.results["recall@5"]

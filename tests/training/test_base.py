@@ -141,6 +141,20 @@ def test_steps_are_clipped_to_the_norm_of_the_config(tmp_path):
     assert fit(tmp_path, [1.0], gradient_clip_val=0.25)[0].weight.item() == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_fused_optimizer_is_clipped_in_either_precision(tmp_path, precision):
+    """In bfloat16 every stage stopped at its first step: Lightning takes a fused optimizer to unscale gradients."""
+
+    class Fused(Scripted):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=1.0, fused=True)
+
+    model = Fused([1.0])
+    settings = config(tmp_path, max_epochs=1, gradient_clip_val=0.25, precision=precision)
+    BaseTrainer(model, settings, CurveLogger()).train(batches(), batches())
+    assert model.weight.item() == pytest.approx(0.25)
+
+
 def test_the_restored_model_is_tested(tmp_path):
     _, trainer = fit(tmp_path, [3.0, 1.0, 2.0])
     assert trainer.test(batches()) == {"test_weight": 2}
@@ -257,7 +271,7 @@ def test_operations_without_a_deterministic_algorithm_are_refused_or_named(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("gpus", "accelerator", "devices"), [(0, "cpu", 1), ([], "cpu", 1), (2, "gpu", 2), ([0, 3], "gpu", [0, 3])]
+    ("gpus", "accelerator", "devices"), [(0, "cpu", 1), ([], "cpu", 1), (1, "gpu", 1), ([3], "gpu", [3])]
 )
 def test_gpus_are_lightnings_accelerator_and_devices(tmp_path, monkeypatch, gpus, accelerator, devices):
     # Lightning 2 knows no `gpus` any more
@@ -539,12 +553,51 @@ def test_a_finished_run_ends_with_the_same_curves_again(whole_runs, tmp_path):
     assert run("tiger", tmp_path, resume=True)[2] == whole_runs("tiger")[2]
 
 
+def test_a_finished_run_without_validation_ends_with_its_last_weights_again(tmp_path):
+    # the model kept its start
+    def train(**options):
+        model = Scripted([])
+        BaseTrainer(model, config(tmp_path, **options), CurveLogger()).train(batches())
+        return model
+
+    assert train(gradient_clip_val=0.0).weight == 4
+    again = train(gradient_clip_val=0.0, resume=True)
+    assert again.drawn == []
+    assert again.weight == 4
+
+
 def test_a_run_that_stopped_early_is_not_trained_again(tmp_path):
     values = [3.0, 1.0, 2.0, 2.0, 2.0, 2.0]
     fit(tmp_path, values, early_stopping_patience=2)
     model, _ = fit(tmp_path, values, early_stopping_patience=2, resume=True)
     assert model.drawn == []
     assert model.weight == 2
+
+
+def test_its_folders_may_begin_at_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    BaseTrainer(Scripted([]), config("~/models", log_dir="~/logs", max_epochs=1)).train(batches())
+    assert (tmp_path / "home" / "models" / "last.ckpt").exists()
+    assert (tmp_path / "home" / "logs").exists()
+    assert not (tmp_path / "~").exists()
+
+
+def test_an_empty_loader_is_refused_and_not_taken_for_a_training(tmp_path):
+    for loaders, name in (([batches(0)], "train_dataloader"), ([batches(), batches(0)], "val_dataloader")):
+        with pytest.raises(ValueError, match=f"{name} must hold batches, but it is empty"):
+            BaseTrainer(Scripted([]), config(tmp_path), CurveLogger()).train(*loaders)
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_the_run_of_another_network_is_refused_in_one_line(tmp_path):
+    fit(tmp_path, [3.0, 1.0])
+    other = Scripted([3.0, 1.0])
+    other.weight = torch.nn.Parameter(torch.zeros(2))
+    with pytest.raises(
+        UserError, match=r"last.ckpt is the run of another network, 1 .* weight is \(\) there and \(2,\) "
+    ):
+        BaseTrainer(other, config(tmp_path, resume=True), CurveLogger()).train(batches(), batches())
 
 
 def test_without_resuming_an_old_checkpoint_is_ignored(tmp_path):
@@ -602,9 +655,18 @@ def test_two_processes_train_the_same_bytes(tmp_path):
         assert first == second
 
 
-@pytest.mark.parametrize("gpus", [99, [99]])
+@pytest.mark.parametrize("gpus", [1, [99]])
 def test_gpus_that_are_not_there_are_refused(gpus):
     check_gpus(0)
     check_gpus([])
-    with pytest.raises(UserError, match=r"trainer\.gpus is .*99.*, but torch finds \d+ GPUs on this machine; lower it"):
+    with pytest.raises(UserError, match=r"^gpus is .*, but torch finds \d+ GPUs on this machine; choose one of them"):
+        check_gpus(gpus)
+    with pytest.raises(UserError, match=r"^trainer\.gpus is .*, but torch finds"):
+        check_gpus(gpus, "trainer.gpus")
+
+
+@pytest.mark.parametrize("gpus", [2, [0, 1]])
+def test_several_gpus_are_refused_for_each_process_would_train_the_same_batches(gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    with pytest.raises(UserError, match=r"gpus is .*, but a training runs on one GPU: .*; choose one, or none for the"):
         check_gpus(gpus)

@@ -1,5 +1,6 @@
 """Scratch: kept when a stage breaks off, gone when it ends, never another state's."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from genrec.training.scratch import scratch
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -146,3 +147,61 @@ class TestTheSameTrainingTwiceAtOnce:
         with scratch("train", [7], []) as folder:
             assert len(list(folder.parent.iterdir())) == 2
         assert list(folder.parent.iterdir()) == []
+
+
+# What a stage reads, by its source.
+
+STAGES = [file for file in sorted((PROJECT / "stages").glob("*.py")) if "with stage.scratch(" in file.read_text()]
+
+
+def section_of(value):
+    """`Evaluate.item_knn` of `read_section(Evaluate).item_knn`, `seed` of `read_seed()`; None of anything else."""
+    if isinstance(value, ast.Attribute) and (section := section_of(value.value)):
+        return f"{section}.{value.attr}"
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+        if value.func.id == "read_section":
+            return value.args[0].id
+        if value.func.id == "read_seed":
+            return "seed"
+    return None
+
+
+def sections_by_variable(tree):
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            (target,) = node.targets
+            both = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+            pairs = zip(target.elts, node.value.elts, strict=True) if both else [(target, node.value)]
+            found |= {name.id: section for name, value in pairs if (section := section_of(value))}
+    return found
+
+
+def sections_read(tree):
+    """Each reading by its longest form: of `read_section(Evaluate).item_knn` not `Evaluate` too."""
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    readings = {section_of(node) for node in ast.walk(tree) if id(node) not in inner} - {None}
+    # the progress bar can not change a result
+    return {reading for reading in readings if not reading.startswith("Runtime")}
+
+
+def test_every_stage_that_trains_is_looked_at():
+    assert [file.stem for file in STAGES] == [
+        "train_etegrec", "train_ranker", "train_rqvae", "train_sasrec", "train_tiger", "train_two_tower",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda file: file.stem)
+def test_every_section_that_a_stage_reads_is_part_of_its_key(stage):
+    # train_ranker read evaluate.item_knn, on which its rows depend: killed and run again with another window, it went
+    # on from the other rows' weights
+    tree = ast.parse(stage.read_text())
+    variables = sections_by_variable(tree)
+    (call,) = (
+        node for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "stage.scratch"
+    )  # fmt: skip
+    keyed = {
+        variables[value.id] for value in call.args[0].elts if isinstance(value, ast.Name) and value.id in variables
+    }
+    assert keyed | {"Trainer", "seed"} == sections_read(tree)  # `TrainingStage.scratch` adds these two

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genrec.choices import Quantizer, check_choice
 from genrec.codes.tokenizer.kmeans import kmeans, nearest, squared_distances
 from genrec.codes.tokenizer.sinkhorn import log_transport_plan
 
@@ -198,8 +199,7 @@ class ResidualQuantizer(nn.Module):
         quantizer: str = "straight_through",
     ) -> None:
         super().__init__()
-        if quantizer not in QUANTIZERS:
-            raise ValueError(f"quantizer must be one of {', '.join(QUANTIZERS)}, got {quantizer!r}")
+        check_choice("quantizer", quantizer, Quantizer)
         kinds = [QUANTIZERS[quantizer]] * num_levels
         if quantizer == "sinkhorn":
             kinds[:-1] = [VectorQuantizer] * (num_levels - 1)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrec.choices import SiaSign, check_choice
+
 
 def first_occurrences(targets: Tensor) -> Tensor:
     """The rows of a batch at which each distinct target stands first, in the order of the targets' ids.
@@ -26,10 +28,8 @@ def code_log_probabilities(distances: Tensor, sign: str) -> Tensor:
         distances: (..., code_num) squared distances.
         sign: `paper`, or `authors` for the published code, which takes plus the distance.
     """
-    signs = {"paper": -1, "authors": 1}
-    if sign not in signs:
-        raise ValueError(f"sign must be one of {tuple(signs)}, got {sign!r}")
-    return F.log_softmax(signs[sign] * distances, dim=-1)
+    check_choice("sia_sign", sign, SiaSign)
+    return F.log_softmax((-1 if sign == "paper" else 1) * distances, dim=-1)
 
 
 def sequence_item_alignment(sequence_distances: Tensor, item_distances: Tensor, sign: str = "paper") -> Tensor:

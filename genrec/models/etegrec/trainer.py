@@ -1,4 +1,7 @@
-"""ETEGRec's schedule: the joint stage until validation stops improving, then the final stage from its best state."""
+"""ETEGRec's schedule: the joint stage until validation stops improving, then the final stage from its best state.
+
+The better of both stages' best states is kept.
+"""
 
 import sys
 from dataclasses import dataclass, replace
@@ -9,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader
 
 from genrec.models.etegrec.module import ETEGRec
-from genrec.storage.checkpoint import read_own_checkpoint, write_checkpoint
+from genrec.storage.checkpoint import read_own_checkpoint, refuse_another_network, write_checkpoint
 from genrec.training.base import BaseTrainer
 from genrec.training.config import RankingConfig, TrainingConfig
 from genrec.training.curves import CurveLogger
@@ -22,7 +25,7 @@ class ETEGRecTrainingConfig(RankingConfig):
     Attributes:
         final_max_epochs: 0 leaves the final stage out.
         final_starts_anew: the final stage trains a new recommender, not the joint stage's (the ablation "without
-            end-to-end learning" of the paper's table 4).
+            end-to-end learning" of the paper's table 4); its state is kept whatever the joint stage reached.
     """
 
     final_starts_anew: bool = False
@@ -31,23 +34,40 @@ class ETEGRecTrainingConfig(RankingConfig):
 
 
 class ETEGRecTrainer(BaseTrainer):
-    """Both stages, each with checkpoints of its own, so that neither overwrites the other's."""
+    """Both stages, each with checkpoints of its own, so that neither overwrites the other's.
+
+    Attributes:
+        score: the monitored metric of the state that the model has after a stage; None without validation.
+    """
 
     model: ETEGRec
     config: ETEGRecTrainingConfig
 
     def __init__(self, model: ETEGRec, config: ETEGRecTrainingConfig, logger: Logger | None = None) -> None:
         super().__init__(model, config, logger)
+        self.score: float | None = None
 
     def train(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None = None) -> None:
-        """Train both stages; an interrupted run goes on in the stage and epoch where it was."""
+        """Train both stages; an interrupted run goes on in the stage and epoch where it was.
+
+        The model ends with the better of both stages' best states, the joint one where they are equal.
+        """
         if not self.config.resume:
             # another run's, which a later resumption must not take for this one's
             for old in (self._joint_file, self._directory / "final" / "last.ckpt"):
                 old.unlink(missing_ok=True)
         self.train_joint_stage(train_dataloader, val_dataloader)
         if self.config.final_max_epochs > 0:
+            joint_score = self.score
             self.train_final_stage(train_dataloader, val_dataloader)
+            if not self.config.final_starts_anew and not self._is_better(self.score, joint_score):
+                self._load_joint_state()
+
+    def summary(self) -> dict[str, float]:
+        """`CurveLogger.summary` of the state that `train` kept."""
+        assert isinstance(self.logger, CurveLogger)
+        first_epoch = self.logger.first_epoch if self.config.final_starts_anew else 0
+        return self.logger.summary(self.config.monitor, self.config.monitor_mode, first_epoch)
 
     def train_joint_stage(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None) -> None:
         """Tokenizer and recommender in turns; ends with the best validation's weights and code table."""
@@ -82,6 +102,13 @@ class ETEGRecTrainer(BaseTrainer):
         stage = BaseTrainer(self.model, config, self.logger)
         stage.train(train_dataloader, val_dataloader)
         self.trainer = stage.trainer
+        self.score = stage._best_score()
+
+    def _is_better(self, final: float | None, joint: float | None) -> bool:
+        """Whether the final stage's best state is to be kept; always where a stage was not validated."""
+        if final is None or joint is None:
+            return True
+        return final > joint if self.config.monitor_mode == "max" else final < joint
 
     @property
     def _directory(self) -> Path:
@@ -93,14 +120,23 @@ class ETEGRecTrainer(BaseTrainer):
 
     def _save_joint_stage(self) -> None:
         rows = self.logger.rows if isinstance(self.logger, CurveLogger) else {}
-        write_checkpoint({"state_dict": self.model.state_dict(), "curves": rows}, self._joint_file)
+        content = {"state_dict": self.model.state_dict(), "curves": rows, "score": self.score}
+        write_checkpoint(content, self._joint_file)
 
     def _load_joint_stage(self) -> bool:
         """Whether the joint stage has ended; if so, its result."""
-        content = read_own_checkpoint(self._joint_file)
+        content = self._load_joint_state()
         if content is None:
             return False
-        self.model.load_state_dict(content["state_dict"], strict=True)
+        self.score = content["score"]
         if isinstance(self.logger, CurveLogger):
             self.logger.rows = content["curves"]
         return True
+
+    def _load_joint_state(self) -> dict[str, Any] | None:
+        """Give the model the joint stage's best state; what its file holds, None where there is none."""
+        content = read_own_checkpoint(self._joint_file)
+        if content is not None:
+            refuse_another_network(self.model, content["state_dict"], self._joint_file)
+            self.model.load_state_dict(content["state_dict"], strict=True)
+        return content

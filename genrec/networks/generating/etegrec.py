@@ -18,6 +18,7 @@ from genrec.generation.generated_items import GeneratedItems
 from genrec.generation.generator import SemanticIdGenerator
 from genrec.generation.item_generator import ItemGenerator
 from genrec.generation.running_sum import running_sum
+from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
 from genrec.storage.checkpoint import network_arguments
 
@@ -119,8 +120,8 @@ class ETEGRecNetwork(nn.Module):
         return (of_items * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
 
     def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> GeneratedItems:
-        """Ranked items of each history (batch, length) of item_ids; see `ItemGenerator.generate`."""
-        return self.generator.generate(history, n_beams, constrained)
+        """Ranked items after each history (batch, length), its last max_history items; see `ItemGenerator.generate`."""
+        return self.generator.generate(last_items(history, self.max_history), n_beams, constrained)
 
     def recommender_modules(self) -> list[nn.Module]:
         return [self.generator, self.sequence_adapter, self.preference_adapter]

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genrec.choices import TowerNetwork, check_choice
+from genrec.layers.history_cut import last_items
 from genrec.networks.generating.two_tower import DSSM, TwoTower, YoutubeDNN
 from genrec.tasks.features import Batch, Feature, SequenceFeature, SparseFeature
-
-NETWORKS = ("dssm", "youtube_dnn")
 
 
 class HistoryTowers(nn.Module):
@@ -45,8 +45,7 @@ class HistoryTowers(nn.Module):
             SequenceFeature("history", n_items + 1, embedding_dim, shared_with="target"),
             SparseFeature("last", n_items + 1, embedding_dim, shared_with="target"),
         ]
-        if network not in NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {network!r}")
+        check_choice("network", network, TowerNetwork)
         self.network: TwoTower = (
             DSSM(user, [item], hidden_dims, embedding_dim, temperature, dropout)
             if network == "dssm"
@@ -54,8 +53,8 @@ class HistoryTowers(nn.Module):
         )
 
     def user_tower(self, x: Batch) -> Tensor:
-        """(batch, dim)."""
-        history = x["history"]
+        """(batch, dim), of the last max_history items."""
+        history = last_items(x["history"], self.max_history)
         last = (torch.arange(history.shape[1], device=history.device) * (history != 0)).argmax(1)
         return self.network.user_tower({"history": history, "last": history.gather(1, last[:, None]).squeeze(1)})
 

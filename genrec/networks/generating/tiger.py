@@ -14,6 +14,7 @@ from genrec.generation.generated_items import GeneratedItems
 from genrec.generation.generator import SemanticIdGenerator
 from genrec.generation.item_generator import ItemGenerator
 from genrec.generation.sampling import shaped
+from genrec.layers.history_cut import last_items
 
 
 class TigerNetwork(nn.Module):
@@ -150,7 +151,8 @@ class TigerNetwork(nn.Module):
         log-probabilities.
 
         Args:
-            input_ids: (batch, length) int64 tokens, whole items, padded with 0 on the right.
+            input_ids: (batch, length) int64 tokens, whole items, padded with 0 on the right; the last max_history items
+                are read.
             max_length: how many tokens there may be; an item has code_length, no more and no less.
             temperature, top_k, top_p: as in `genrec.generation.sampling.shaped`.
             n_beams: how many items; by default as many as validate.
@@ -163,4 +165,5 @@ class TigerNetwork(nn.Module):
             raise ValueError(f"max_length must be at least the {self.code_length} tokens of an item, got {max_length}")
         is_plain = (temperature, top_k, top_p, random) == (1, None, None, None)
         shape = None if is_plain else partial(shaped, temperature=temperature, top_k=top_k, top_p=top_p)
-        return self.generator.generate(self.items_of(input_ids), n_beams or self.n_beams, shape=shape, random=random)
+        history = last_items(self.items_of(input_ids), self.max_history)
+        return self.generator.generate(history, n_beams or self.n_beams, shape=shape, random=random)

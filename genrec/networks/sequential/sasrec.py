@@ -3,18 +3,24 @@
 Letters: b batch, t positions, d dim.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from genrec.layers.dropout import Dropout
+from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
-from genrec.networks.sequential.causal import CausalBlock
+from genrec.networks.sequential.causal import CausalTransformer, last_states
+from genrec.networks.sequential.repeats import RepeatBias
 
 
 class SASRecNetwork(nn.Module):
-    """Scores of all items after each position; the item table is input and output at once."""
+    """Scores of all items after each position; the item table is input and output at once.
+
+    Args:
+        input_norm: normalise what enters the first block, so that neither items nor positions drown the other.
+        learns_repeats: whether items of the history have a learned bias.
+        content_dim: of what is known of items beforehand, such as their words, which `set_content` takes; a projection
+            of it is added to each item's own vector. 0 for nothing.
+    """
 
     def __init__(
         self,
@@ -24,17 +30,36 @@ class SASRecNetwork(nn.Module):
         num_heads: int = 2,
         dropout: float = 0.3,
         max_history: int = 50,
+        *,
+        input_norm: bool = False,
+        learns_repeats: bool = False,
+        content_dim: int = 0,
     ) -> None:
         super().__init__()
         self.n_items = n_items
         self.max_history = max_history
+        self.content_dim = content_dim
         self.item_embedding = nn.Embedding(n_items + 1, embedding_dim, padding_idx=0)
-        self.position_embedding = nn.Embedding(max_history, embedding_dim)
-        blocks = nn.ModuleList(CausalBlock(embedding_dim, num_heads, dropout) for _ in range(num_layers))
-        self.blocks: Sequence[CausalBlock] = blocks  # type: ignore[assignment]
-        self.norm = nn.LayerNorm(embedding_dim)
-        self.dropout = Dropout(dropout)
+        self.content: Tensor
+        self.register_buffer("content", torch.zeros(n_items + 1, content_dim) if content_dim else None)
+        self.content_projection = nn.Linear(content_dim, embedding_dim, bias=False) if content_dim else None
+        self.transformer = CausalTransformer(embedding_dim, num_layers, num_heads, dropout, max_history, input_norm)
+        self.repeats = RepeatBias(max_history) if learns_repeats else None
         initialize_weights(self, "normal")
+
+    def set_content(self, vectors: Tensor) -> None:
+        """What is known of items beforehand: (n_items + 1, content_dim), row 0 = padding; saved with the weights."""
+        expected = (self.n_items + 1, self.content_dim)
+        if vectors.shape != expected:
+            raise ValueError(f"content must be {expected}, got {tuple(vectors.shape)}")
+        self.content.copy_(vectors)
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """What stands for items at the input and at the output: item_ids of any shape to (..., d)."""
+        vectors = self.item_embedding(items)
+        if self.content_projection is None:
+            return vectors
+        return vectors + self.content_projection(self.content[items])
 
     def forward(self, history: Tensor) -> Tensor:
         """The state after each item, at the places where the items stand.
@@ -44,24 +69,22 @@ class SASRecNetwork(nn.Module):
 
         Returns:
             (b, t, d); zero at padding.
+
+        Raises:
+            ValueError: t is above max_history.
         """
-        # real items first: then causality alone hides the padding, and positions count from the first item
-        order = (history == 0).int().argsort(dim=1, stable=True)
-        items = history.gather(1, order)
-        x = self.item_embedding(items) + self.position_embedding.weight[: items.shape[1]]
-        x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x)
-        states = torch.empty_like(x).scatter(1, order[..., None].expand_as(x), self.norm(x))
-        return states.masked_fill((history == 0)[..., None], 0)
+        return self.transformer(history, self.item_vectors)
 
     def user_vectors(self, history: Tensor) -> Tensor:
-        """The state after the last item, (b, d)."""
-        last = (torch.arange(history.shape[1], device=history.device) * (history != 0)).argmax(1)
-        return self(history)[torch.arange(len(history), device=history.device), last]
+        """The state after the last item, (b, d); of a longer history the last max_history items are read."""
+        history = last_items(history, self.max_history)
+        return last_states(self(history), history)
 
     def scores(self, history: Tensor) -> Tensor:
         """(b, n_items + 1), column = item_id; padding is -inf."""
-        scores = self.user_vectors(history) @ self.item_embedding.weight.T
+        items = torch.arange(self.n_items + 1, device=history.device)
+        scores = self.user_vectors(history) @ self.item_vectors(items).T
+        if self.repeats is not None:
+            scores = self.repeats.add_to(scores, last_items(history, self.max_history))
         scores[:, 0] = -torch.inf
         return scores

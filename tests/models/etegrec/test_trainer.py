@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from genrec.errors import UserError
 from genrec.models.etegrec.module import ETEGRec
 from genrec.models.etegrec.trainer import ETEGRecTrainer, ETEGRecTrainingConfig
 from genrec.models.rqvae import RqVae
@@ -219,11 +220,65 @@ def test_the_joint_stage_validates_once_a_cycle_and_the_final_one_every_epoch(tr
     assert validated == [epoch for epoch in range(4) if (epoch + 1) % model.cycle == 0] + [4, 5]
 
 
-def test_the_model_ends_with_the_best_final_state(trained):
+def test_the_model_ends_with_the_best_state_of_both_stages(trained):
     model, curves = trained
-    best = max((4, 5), key=lambda epoch: curves[epoch]["val_ndcg_at_10"])
+    best = max((epoch for epoch in curves if "val_ndcg_at_10" in curves[epoch]),
+               key=lambda epoch: curves[epoch]["val_ndcg_at_10"])  # fmt: skip
     after = model.notes[best]["after"]
     assert all(torch.equal(value, after[name]) for name, value in model.state_dict().items())
+
+
+class Measured(Watched):
+    """Validation measures the next of given values."""
+
+    def validation_step(self, batch, batch_idx):
+        if batch_idx == 0:
+            self.value = self.values.pop(0)
+        self.log("val_ndcg_at_10", self.value)
+
+
+# Two joint validations, then two final ones.
+STAGES = {
+    "joint better": ([0.5, 0.3], [0.4, 0.2], False, 1),
+    "equal": ([0.3, 0.5], [0.5, 0.2], False, 3),
+    "final better": ([0.3, 0.2], [0.4, 0.6], False, 5),
+    "final anew, for the ablation": ([0.5, 0.3], [0.4, 0.2], True, 4),
+}
+
+
+@pytest.mark.parametrize(("joint", "final", "anew", "kept"), STAGES.values(), ids=STAGES)
+@pytest.mark.parametrize("resumes", [False, True])
+def test_the_state_that_is_reported_is_the_one_that_is_kept(tmp_path, joint, final, anew, kept, resumes):
+    # The final stage's best was kept and the best of both was said: here .5 of epoch 1 with the weights of epoch 4.
+    source = built()
+    model = Measured(**source.hparams)
+    model.load_state_dict(source.state_dict())
+    model.values = joint + final
+    settings = {
+        "max_epochs": 4, "final_max_epochs": 2, "gpus": 0, "early_stopping_patience": 0, "final_starts_anew": anew,
+        "final_early_stopping_patience": 0, "progress_bar": False, "checkpoint_dir": str(tmp_path),
+    }  # fmt: skip
+    loaders = [window_loader(HISTORIES, name, 6, BATCH, seed=1) for name in ("train", "validation")]
+    trainer = ETEGRecTrainer(model, ETEGRecTrainingConfig(**settings), CurveLogger())
+    trainer.train(*loaders)
+    notes, expected = model.notes, trainer.summary()
+    if resumes:
+        model = built()
+        trainer = ETEGRecTrainer(model, ETEGRecTrainingConfig(**settings, resume=True), CurveLogger())
+        trainer.train(
+            window_loader(HISTORIES, "train", 6, BATCH, seed=1), window_loader(HISTORIES, "validation", 6, 9, 1)
+        )
+    after = notes[kept]["after"]
+    assert [name for name, value in model.state_dict().items() if not torch.equal(value, after[name])] == []
+    assert trainer.summary() == expected
+    assert expected["best_epoch"] == kept
+    assert expected["best_val_ndcg_at_10"] == pytest.approx([*joint, *final][{1: 0, 3: 1, 4: 2, 5: 3}[kept]])
+
+
+def test_a_joint_stage_of_another_model_is_refused_in_one_line(tmp_path):
+    train(tmp_path, built())
+    with pytest.raises(UserError, match=r"joint.pt is the run of another network, \d+ of its tensors differ: .* is "):
+        train(tmp_path, built(embedding_dim=12), resume=True)
 
 
 def test_each_modules_gradient_is_clipped_to_norm_one(tmp_path):

@@ -1,12 +1,15 @@
 """The pipeline's two towers."""
 
+from typing import get_args
+
 import pytest
 import torch
 
-from genrec.networks.generating.history_towers import NETWORKS, HistoryTowers
+from genrec.choices import TowerNetwork
+from genrec.networks.generating.history_towers import HistoryTowers
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", get_args(TowerNetwork))
 def test_scores_are_those_of_the_towers_and_padding_is_never_ranked(network):
     torch.manual_seed(0)
     model = HistoryTowers(6, network, 8, (8,)).eval()

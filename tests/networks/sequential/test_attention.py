@@ -96,6 +96,20 @@ def test_a_causal_query_sees_what_a_triangular_mask_shows(attention):
     torch.testing.assert_close(attention.attend(x, x, x, is_causal=True), expected)
 
 
+def test_causal_attention_in_bfloat16_has_the_output_and_the_gradients_of_float32(attention):
+    """On a CPU it goes another way there, as torch's fused kernel is slow backward."""
+    x = torch.randn(2, 5, DIM, dtype=torch.float64)
+    found = []
+    for dtype in (torch.float64, torch.bfloat16):
+        attention.zero_grad()
+        module, inputs = attention.to(dtype), x.to(dtype)
+        output = module.attend(inputs, inputs, inputs, is_causal=True)
+        output.square().sum().backward()
+        found.append((output.double(), module.w_k.weight.grad.double(), module.w_v.weight.grad.double()))
+    for exact, rounded in zip(*found, strict=True):
+        assert (exact - rounded).abs().max() < 0.03 * exact.abs().max()
+
+
 def test_one_product_of_self_attention_equals_three(attention):
     x = drawn(4, 5, DIM)
     torch.testing.assert_close(attention(x, x, x)[0], attention(x, x.clone(), x.clone())[0])

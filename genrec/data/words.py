@@ -1,0 +1,118 @@
+"""Item embeddings of the words of the item table: TF-IDF of words and pairs of words, reduced by a truncated SVD."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from genrec.data.embeddings import with_padding_row
+from genrec.data.text_embeddings import plain_text
+from genrec.errors import UserError
+
+WORD = re.compile(r"\w\w+")
+
+
+@dataclass(frozen=True)
+class WordEmbeddings:
+    """What the item table says of each item.
+
+    Attributes:
+        vectors: float32 (n_items + 1, dim), row = item_id, row 0 = padding; zero for items without words.
+        n_without: how many items have no word that another item has too.
+    """
+
+    vectors: NDArray[np.float32]
+    n_without: int
+
+
+def embed_words(items: pd.DataFrame, columns: Sequence[str], dim: int, seed: int) -> WordEmbeddings:
+    """Embed items by what is written about them; no language model, nothing to download.
+
+    Args:
+        items: a row for each item_id, in their order.
+        columns: those of `items` to read; one that stands twice counts twice.
+        dim: of the vectors.
+        seed: of the SVD's random start.
+
+    Raises:
+        UserError: there is no such column, or the words make fewer dimensions.
+
+    Example:
+        >>> items = pd.DataFrame({"title": ["red lacquer", "red balm", "blue lacquer", None]})
+        >>> words = embed_words(items, ["title"], dim=2, seed=0)
+        >>> words.vectors.shape, words.n_without
+        ((5, 2), 1)
+    """
+    missing = [column for column in columns if column not in items]
+    if missing:
+        raise UserError(f"the item table has no column {missing[0]!r}; it has {', '.join(map(str, items.columns))}")
+    weights = _tf_idf([[plain_text(value) for value in row] for row in zip(*(items[c] for c in columns), strict=True)])
+    if dim > min(weights.shape):
+        raise UserError(
+            f"words of {', '.join(dict.fromkeys(columns))} make at most {min(weights.shape)} dimensions "
+            f"({weights.shape[0]} items, {weights.shape[1]} words and pairs that two items share), got dim={dim}; "
+            "lower it, or name columns with more words"
+        )
+    n_without = int((np.diff(weights.indptr) == 0).sum())
+    return WordEmbeddings(with_padding_row(_reduced(weights, dim, seed)), n_without)
+
+
+def _tf_idf(fields: list[list[str]]) -> sparse.csr_array:
+    """(n_items, n_terms) float64, rows of length 1; terms of one item alone say nothing of what items share."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # here: it takes a second to import
+
+    vectorizer = TfidfVectorizer(analyzer=_terms, min_df=2)
+    try:
+        return sparse.csr_array(vectorizer.fit_transform(fields))
+    except ValueError:  # it found no term at all
+        return sparse.csr_array((len(fields), 0), dtype=np.float64)
+
+
+def _terms(fields: list[str]) -> Iterator[str]:
+    """Words of two and more characters and pairs of neighbours; no pair reaches from one field into the next."""
+    for field in fields:
+        words = WORD.findall(field.lower())
+        yield from words
+        yield from map(" ".join, pairwise(words))
+
+
+def _reduced(weights: sparse.csr_array, dim: int, seed: int) -> NDArray[np.float32]:
+    from sklearn.decomposition import TruncatedSVD
+
+    svd = TruncatedSVD(dim, random_state=seed)
+    vectors = svd.fit_transform(weights)
+    # a component and its negative explain as much: the item that has most of it, of nearly equal ones the first, has
+    # it positively
+    sizes = np.abs(vectors)
+    largest = (sizes >= sizes.max(axis=0) * (1 - 1e-6)).argmax(axis=0)
+    signed: NDArray[np.float32] = (vectors * np.sign(vectors[largest, np.arange(dim)])).astype(np.float32)
+    return signed
+
+
+def join_embeddings(sources: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Several embeddings of the same items side by side, none louder than another.
+
+    Each is centred and divided by one number, so that an item's squared length is 1 on average; within a source large
+    dimensions stay large. An item of which a source knows nothing, a row of zeros, gets that source's mean.
+
+    Args:
+        sources: each (n_items + 1, dim), row = item_id, row 0 = padding.
+
+    Returns:
+        float32 (n_items + 1, sum of dims); row 0 is zero.
+    """
+    return np.concatenate([_scaled(source) for source in sources], axis=1)
+
+
+def _scaled(source: NDArray[np.float32]) -> NDArray[np.float32]:
+    vectors = source.astype(np.float64)
+    known = (vectors != 0).any(axis=1)
+    known[0] = False
+    centred = np.where(known[:, None], vectors - vectors[known].mean(axis=0), 0)
+    length = np.sqrt(np.square(centred).sum() / max(known.sum(), 1))
+    return (centred / (length if length > 0 else 1)).astype(np.float32)

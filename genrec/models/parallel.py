@@ -1,0 +1,95 @@
+"""Parallel semantic IDs as they are trained: by a softmax over items, and a little by each digit's own."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genrec.models.softmax import ItemSoftmax
+from genrec.networks.parallel import ParallelNetwork
+from genrec.retrieval.ranks import ranking_figures
+from genrec.training.schedules import scheduled
+
+
+class Parallel(ParallelNetwork, pl.LightningModule):
+    """`ParallelNetwork` with its losses, its optimizer and its schedule.
+
+    Args:
+        num_negatives: of the loss over items; 0 takes all items.
+        digit_loss_weight: of the digits' cross-entropy beside the loss over items.
+        num_trained_digits: how many of them, drawn anew each step, that loss is measured on; all would cost as much as
+            the rest of the step.
+        schedule: constant, inverse_sqrt or cosine; see `learning_rate_factor`.
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        num_digits: int,
+        code_num: int = 256,
+        embedding_dim: int = 128,
+        num_layers: int = 2,
+        num_heads: int = 2,
+        dropout: float = 0.5,
+        max_history: int = 50,
+        *,
+        learns_repeats: bool = True,
+        num_negatives: int = 4096,
+        digit_loss_weight: float = 0.05,
+        num_trained_digits: int = 8,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: str = "cosine",
+        warmup_steps: int = 500,
+    ) -> None:
+        super().__init__(
+            n_items, num_digits, code_num, embedding_dim, num_layers, num_heads, dropout, max_history,
+            learns_repeats=learns_repeats,
+        )  # fmt: skip
+        self.save_hyperparameters()
+        self.digit_loss_weight = digit_loss_weight
+        self.num_trained_digits = min(num_trained_digits, num_digits)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
+        self.softmax = ItemSoftmax(n_items, num_negatives)
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`item_loss` and `digit_loss`, means over the known targets; and `loss`, their weighted sum.
+
+        Args:
+            batch: `history` and `target`, (b, t) int64, padded with 0 on the right.
+        """
+        states, known = self(batch["history"]), batch["target"] != 0
+        item_loss = self.softmax(states, batch, self.item_vectors, self.repeats)
+        digit_loss = self._digit_loss(states[known], batch["target"][known])
+        loss = item_loss + self.digit_loss_weight * digit_loss
+        return {"loss": loss, "item_loss": item_loss, "digit_loss": digit_loss}
+
+    def _digit_loss(self, states: Tensor, targets: Tensor) -> Tensor:
+        """The mean cross-entropy of some digits: states (n, d), targets (n,)."""
+        drawn = torch.randperm(self.num_digits, device=states.device)[: self.num_trained_digits]
+        codes = self.digits[targets][:, drawn].long()
+        return F.cross_entropy(self.logits_of_digits(states, drawn).flatten(0, 1), codes.flatten())
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step on `history` and the next item at each position, `target`, (batch, length), 0 = none."""
+        losses = self.losses(batch)
+        size = int((batch["target"] != 0).sum())
+        for name, loss in losses.items():
+            self.log(f"train_{name}", loss.detach(), on_step=False, on_epoch=True, batch_size=size)
+        return losses["loss"]
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Full ranking of `target` (batch,) after `history` (batch, length)."""
+        for name, value in ranking_figures(self.scores(batch["history"]), batch["history"], batch["target"]).items():
+            self.log(f"val_{name}", value, batch_size=len(batch["target"]))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.learning_rate, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
+        )
+        return scheduled(optimizer, self.schedule, self.warmup_steps, self)

@@ -1,0 +1,109 @@
+"""A memory of transitions: which items stood near which in the histories that models learn from, counted exactly.
+
+Letters: b batch, t last items, n entries of their rows.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+
+
+class Transitions(nn.Module):
+    """A distribution over the next item, by the rows of the history's last items.
+
+    Args:
+        counts: (n_items + 1, n_items + 1), row = the item that stands in the history.
+        num_items: how many of the last items have a say.
+        decay: the weight of an item beside that of the one after it.
+    """
+
+    starts: Tensor
+    columns: Tensor
+    weights: Tensor
+
+    def __init__(self, counts: sparse.csr_array, num_items: int, decay: float) -> None:
+        super().__init__()
+        self.n_items = counts.shape[0] - 1
+        self.num_items = num_items
+        self.decay = decay
+        self.register_buffer("starts", torch.from_numpy(counts.indptr.astype(np.int64)))
+        self.register_buffer("columns", torch.from_numpy(counts.indices.astype(np.int32)))
+        self.register_buffer("weights", torch.from_numpy(counts.data.astype(np.float32)))
+
+    @classmethod
+    def fit(
+        cls,
+        items: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        n_items: int,
+        *,
+        window: int = 10,
+        backward: float = 0.25,
+        power: float = 0.3,
+        num_items: int = 10,
+        decay: float = 0.5,
+    ) -> "Transitions":
+        """Count the pairs of a user's items within `window` steps, each as one over its steps.
+
+        Args:
+            items, offsets: flat histories, as in `Histories`.
+            backward: the weight of a pair against the order of time.
+            power: a row is divided by its sum to this power: 1 gives frequent and rare items an equal say, 0 gives
+                each as much as it was taken.
+        """
+        counts = count_pairs(items, offsets, n_items, window)
+        return cls(normalised(counts + backward * counts.T, power), num_items, decay)
+
+    def forward(self, history: Tensor) -> Tensor:
+        """Probabilities (b, n_items + 1), column = item_id; a history of unknown items has zeros.
+
+        Args:
+            history: (b, t) item_ids, 0 = padding, on either side.
+        """
+        recency = (history != 0).flip(1).cumsum(1).flip(1) - 1  # how many items follow
+        has_say = (history != 0) & (recency < self.num_items)
+        users, places = has_say.nonzero(as_tuple=True)
+        items, say = history[users, places], self.decay ** recency[users, places].float()
+        first, length = self.starts[items], self.starts[items + 1] - self.starts[items]
+        of = torch.repeat_interleave(torch.arange(len(items), device=history.device), length)  # (n,)
+        entries = first[of] + torch.arange(len(of), device=history.device) - (length.cumsum(0) - length)[of]
+        cells = users[of] * (self.n_items + 1) + self.columns[entries]
+        total = torch.zeros(len(history) * (self.n_items + 1), device=history.device)
+        total = total.index_add(0, cells, self.weights[entries] * say[of]).view(len(history), -1)
+        return total / total.sum(1, keepdim=True).clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def count_pairs(items: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int, window: int) -> sparse.csr_array:
+    """(n_items + 1, n_items + 1): the sum of 1 / steps over all pairs of a user, row the earlier item.
+
+    Example:
+        >>> count_pairs(np.array([1, 2, 3]), np.array([0, 3]), 3, window=2).toarray().tolist()[1]
+        [0.0, 0.0, 1.0, 0.5]
+    """
+    users = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    counts = sparse.csr_array((n_items + 1, n_items + 1), dtype=np.float32)
+    for step in range(1, window + 1):
+        same_user = users[:-step] == users[step:]
+        pairs = (items[:-step][same_user], items[step:][same_user])
+        weights = np.full(len(pairs[0]), 1 / step, np.float32)
+        counts = counts + sparse.coo_array((weights, pairs), counts.shape).tocsr()
+    return counts
+
+
+def normalised(counts: sparse.csr_array, power: float) -> sparse.csr_array:
+    """Each row divided by its sum to a power; rows without entries stay empty."""
+    sums = np.asarray(counts.sum(axis=1)).ravel()
+    inverse = np.divide(1, sums**power, out=np.zeros_like(sums), where=sums > 0)
+    return sparse.csr_array(sparse.diags_array(inverse) @ counts)
+
+
+def mixed(scores: Tensor, memory: Tensor, share: float) -> Tensor:
+    """Log-probabilities of p = (1 - share) softmax(scores) + share memory.
+
+    Args:
+        scores: (b, n_items + 1) logits, -inf for padding.
+        memory: (b, n_items + 1) probabilities; a row of zeros leaves the model alone.
+    """
+    return torch.log((1 - share) * scores.softmax(1) + share * memory)

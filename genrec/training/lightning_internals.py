@@ -1,0 +1,39 @@
+"""All that reaches past the public hooks of Lightning and tensorboardX, for want of one; tried with Lightning 2.6."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+
+def after_each_epoch(trainer: pl.Trainer, action: Callable[[], None]) -> None:
+    """Let an action follow each whole epoch: the last hook runs before schedulers step and metrics are logged."""
+    finish_epoch = trainer.fit_loop.on_advance_end
+
+    def finish_and_act() -> None:
+        finish_epoch()
+        action()
+
+    trainer.fit_loop.on_advance_end = finish_and_act  # type: ignore[method-assign]
+
+
+def batch_in_progress(trainer: pl.Trainer) -> int:
+    """The number of the epoch's batch that is at work, from 0."""
+    return max(trainer.fit_loop.epoch_loop.batch_idx, 0)
+
+
+def batches_read(trainer: pl.Trainer) -> int:
+    """How many batches the fit has been given in all."""
+    return int(trainer.fit_loop.epoch_loop.batch_progress.total.ready)
+
+
+def sums_of_epoch(trainer: pl.Trainer) -> Mapping[str, Tensor]:
+    """The sums from which the epoch's means are made, by metric: not finite from the step on at which one is not."""
+    results = trainer.fit_loop.epoch_loop._results
+    return {metric.meta.name: metric.value for metric in results.values() if isinstance(metric.value, Tensor)}
+
+
+def name_next_file(tensorboard_writer: Any, suffix: str) -> None:
+    """Let the writer's next file end so; it names files by the second, and empties one that it opens again."""
+    tensorboard_writer._filename_suffix = suffix

@@ -1,0 +1,66 @@
+"""The memory of transitions: what a pair weighs, what a history's items say together, and mixing with a model."""
+
+import numpy as np
+import pytest
+import torch
+
+from genrec.retrieval.transitions import Transitions, count_pairs, mixed, normalised
+
+N_ITEMS = 6
+ITEMS = np.array([1, 2, 3, 4, 2, 1, 5, 6, 1], np.int32)
+OFFSETS = np.array([0, 4, 9])
+
+
+def by_hand(history, window, backward, power, num_items, decay):
+    counts = torch.zeros(N_ITEMS + 1, N_ITEMS + 1, dtype=torch.float64)
+    for user in (ITEMS[:4].tolist(), ITEMS[4:].tolist()):
+        for i, first in enumerate(user):
+            for step, second in enumerate(user[i + 1 : i + 1 + window], 1):
+                counts[first, second] += 1 / step
+                counts[second, first] += backward / step
+    sums = counts.sum(1, keepdim=True)
+    rows = torch.where(sums > 0, counts / sums**power, 0)
+    total = sum(decay**back * rows[item] for back, item in enumerate(history[::-1][:num_items]))
+    return total / total.sum().clamp_min(1e-300)
+
+
+@pytest.mark.parametrize("settings", [(3, 0.5, 1.0, 5, 0.7), (1, 0.0, 0.5, 2, 1.0), (4, 1.0, 0.0, 1, 0.3)])
+@pytest.mark.parametrize("history", [[2], [3, 2, 2], [6, 5, 4, 3, 2, 1]])
+def test_a_history_scores_by_the_rows_of_its_last_items(settings, history):
+    window, backward, power, num_items, decay = settings
+    memory = Transitions.fit(
+        ITEMS, OFFSETS, N_ITEMS,
+        window=window, backward=backward, power=power, num_items=num_items, decay=decay,
+    )  # fmt: skip
+    expected = by_hand(history, *settings).float()
+    padded = torch.tensor([[*history, *[0] * (6 - len(history))], [*[0] * (6 - len(history)), *history]])
+    for probabilities in memory(padded):
+        torch.testing.assert_close(probabilities, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_pairs_are_counted_within_a_user_and_never_over_two():
+    counts = count_pairs(ITEMS, OFFSETS, N_ITEMS, window=8).toarray()
+    assert counts[4, 1] == 0  # 4 ends the first user's history, the second's goes on with 2 and 1
+    assert counts[2, 1] == 1 + 1 / 4
+
+
+def test_an_item_that_nobody_took_has_nothing_to_say():
+    memory = Transitions(normalised(count_pairs(ITEMS, np.array([0, 9]), 9, 1), 1.0), num_items=5, decay=0.7)
+    assert (memory(torch.tensor([[8], [0]])) == 0).all()
+
+
+def test_a_mixture_is_that_of_probabilities():
+    scores = torch.tensor([[-torch.inf, 1.0, 2.0, 0.0]])
+    memory = torch.tensor([[0.0, 0.1, 0.0, 0.9]])
+    expected = 0.7 * scores.softmax(1) + 0.3 * memory
+    torch.testing.assert_close(mixed(scores, memory, 0.3).exp(), expected)
+
+
+def test_a_memory_that_knows_nothing_leaves_the_order_of_the_model_alone():
+    scores = torch.tensor([[-torch.inf, 1.0, 3.0, 2.0]])
+    assert mixed(scores, torch.zeros(1, 4), 0.5).argsort(1).tolist() == scores.argsort(1).tolist()
+
+
+def test_the_memory_travels_in_the_state_of_a_model():
+    memory = Transitions.fit(ITEMS, OFFSETS, N_ITEMS)
+    assert set(memory.state_dict()) == {"starts", "columns", "weights"}
