@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := benchmarks/.venv
+OLDEST := .venv-oldest
 # DVC starts stages with `python`: it must be the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install repro test test-plain test-faults lint audit ui preset smoke bench clean
+.PHONY: help install repro test test-plain test-oldest test-faults lint audit ui preset smoke bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,6 +35,20 @@ repro: $(STAMP)  ## run the whole pipeline (cached) and print the table of resul
 
 test: $(STAMP)  ## run all tests, a process for each core
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-oldest: $(OLDEST)/.installed  ## run all tests with the lowest versions that pyproject.toml allows
+	PATH="$(CURDIR)/$(OLDEST)/bin:$$PATH" $(OLDEST)/bin/python -m pytest -W default -n auto --dist loadfile \
+	  --no-loadscope-reorder
+
+# torch alone is the pinned one: of older releases an index may have no build for a CPU. It tests with warnings allowed:
+# old releases use what newer ones of their own dependencies deprecate.
+$(OLDEST)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --no-compile -c constraints.txt torch uv
+	$(OLDEST)/bin/python -m pip freeze | grep '^torch==' > $(OLDEST)/torch.txt
+	$(OLDEST)/bin/python -m uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct \
+	  -c $(OLDEST)/torch.txt -e '.[dev]'
+	@touch $@
 
 test-plain: $(STAMP)  ## run the tests that train again, without the processor's vector instructions
 	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow tests
@@ -75,4 +90,4 @@ test-faults: $(STAMP)  ## kill, corrupt, contend (under 20 minutes); the table g
 	GENREC_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m '' -n 2 --dist loadfile tests/faults
 
 clean:  ## remove the environment and scratch files (never data or results)
-	rm -rf $(VENV) $(BENCH) .genrec .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(OLDEST) .genrec .pytest_cache .mypy_cache .ruff_cache

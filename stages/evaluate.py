@@ -13,6 +13,7 @@ from genrec.params.trainer import Trainer
 from genrec.pipeline.command import run_stage
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model
+from genrec.training.device import device_of
 
 HISTORIES = Path("data/prepared/histories.npz")
 
@@ -22,8 +23,9 @@ def main(name: str) -> None:
     generator, config = generator_named(name), read_section(Evaluate)
     trainer = read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
-    evaluator = Evaluator.of(Histories.load(HISTORIES), config, read_seed(), read_section(Runtime).progress_bar)
-    model = load_model(generator.network_class(), generator.checkpoint, n_items=evaluator.histories.n_items)
+    device, progress_bar = device_of(trainer.gpus), read_section(Runtime).progress_bar
+    evaluator = Evaluator.of(Histories.load(HISTORIES), config, read_seed(), progress_bar, device)
+    model = load_model(generator.network_class(), generator.checkpoint, n_items=evaluator.histories.n_items).to(device)
     evaluation = (
         evaluator.of_generator(model.generator, model.max_history, config.n_beams)
         if generator.ranks == "beams"

@@ -24,6 +24,7 @@ from genrec.retrieval.candidates import Candidates
 from genrec.retrieval.proposals import reorder
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model
+from genrec.training.device import device_of
 
 HISTORIES = Path("data/prepared/histories.npz")
 SASREC = Path("data/models/sasrec.ckpt")
@@ -41,18 +42,20 @@ def main() -> None:
     config, trainer, seed = read_section(Evaluate), read_section(Trainer), read_seed()
     rating_weight = read_section(EvaluateRanker).rating_weight
     torch.set_num_threads(trainer.num_threads)
-    histories = Histories.load(HISTORIES)
-    sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items)
+    histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
+    sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items).to(device)
     max_history = min(read_section(TrainRanker).max_history, sasrec.max_history)
-    builder = RowBuilder.fit(histories, sasrec.scores, max_history, config.item_knn.history, config.item_knn.window)
+    knn = config.item_knn
+    builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window, device)
     evaluations = {}
     for generator in proposing_generators():
         file = CANDIDATES / f"{generator.name}_test.parquet"
         candidates = Candidates.load(file, histories.n_users, histories.n_items)
-        ranker = load_model(Ranker, RANKERS / generator.checkpoint.name, n_items=histories.n_items)
+        ranker = load_model(Ranker, RANKERS / generator.checkpoint.name, n_items=histories.n_items).to(device)
         rows = builder.rows(candidates, "test")
         batches = feature_loader(rows.features, None, ROWS_AT_ONCE)
-        scores = torch.cat([ranker.scores(x, rating_weight) for x in batches])
+        there = ({name: value.to(device) for name, value in x.items()} for x in batches)
+        scores = torch.cat([ranker.scores(x, rating_weight).cpu() for x in there])
         reordered = reorder(candidates, rows.users, rows.places, scores)
         figures = measure_reordered(reordered, histories, "test", config.ks, config.bootstrap_samples, seed)
         evaluations[generator.ranked_name] = Evaluation({"test": figures})

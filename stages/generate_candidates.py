@@ -14,6 +14,7 @@ from genrec.retrieval.proposals import retrieve, search_by_generation, search_by
 from genrec.sequences.histories import EVALUATED_SPLITS, Histories
 from genrec.storage.checkpoint import load_model
 from genrec.storage.output import replaced
+from genrec.training.device import device_of
 
 HISTORIES = Path("data/prepared/histories.npz")
 CANDIDATES = Path("data/candidates")
@@ -24,20 +25,21 @@ def main() -> None:
     n, batch_size = read_section(GenerateCandidates).n_candidates, read_section(Evaluate).batch_size
     trainer = read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
-    histories = Histories.load(HISTORIES)
+    histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
     models = {  # all of them before the first search
         generator: load_model(generator.network_class(), generator.checkpoint, n_items=histories.n_items)
         for generator in proposing_generators()
     }
     with replaced(CANDIDATES) as folder:
         for generator, model in models.items():
+            model.to(device)
             search = (
                 search_by_generation(model.generator, n)
                 if generator.ranks == "beams"
                 else search_by_scores(model.scores, n)
             )
             for split in EVALUATED_SPLITS:
-                found = retrieve(search, histories, split, model.max_history, batch_size)
+                found = retrieve(search, histories, split, model.max_history, batch_size, device)
                 found.save(folder / f"{generator.name}_{split}.parquet")
 
 

@@ -27,6 +27,7 @@ from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.output import read_parquet, replaced
 from genrec.training.base import check_gpus
 from genrec.training.curves import Listener
+from genrec.training.device import device_of
 from genrec.training.stage import TrainingStage
 
 HISTORIES = Path("data/prepared/histories.npz")
@@ -43,10 +44,10 @@ def main() -> None:
     config, trainer, knn = read_section(TrainRanker), read_section(Trainer), read_section(Evaluate).item_knn
     check_gpus(trainer.gpus, "trainer.gpus")
     torch.set_num_threads(trainer.num_threads)
-    histories = Histories.load(HISTORIES)
-    sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items)
+    histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
+    sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items).to(device)
     max_history = min(config.max_history, sasrec.max_history)
-    builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window)
+    builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window, device)
     live = live_curves("train_ranker")  # one for all rankers: trouble with the store is said once
     curves: dict[int, dict[str, float]] = {}
     metrics = {}

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import torch
 
 from genrec.evaluation.figures import Figures, measure
 from genrec.retrieval.ranking import (
+    CPU,
     RankedItems,
     ScoresItems,
     SearchesItems,
@@ -44,6 +46,7 @@ class Evaluator:
     Attributes:
         ks: ascending; the lists are as long as the last.
         n_resamples, seed: of the bootstrap.
+        device: where the model computes.
     """
 
     histories: Histories
@@ -52,17 +55,20 @@ class Evaluator:
     n_resamples: int
     seed: int
     progress_bar: bool
+    device: torch.device = CPU
 
     @classmethod
-    def of(cls, histories: Histories, settings: "Evaluate", seed: int, progress_bar: bool) -> Self:
+    def of(
+        cls, histories: Histories, settings: "Evaluate", seed: int, progress_bar: bool, device: torch.device = CPU
+    ) -> Self:
         """As the section `evaluate` of params.yaml says."""
-        return cls(histories, settings.ks, settings.batch_size, settings.bootstrap_samples, seed, progress_bar)
+        return cls(histories, settings.ks, settings.batch_size, settings.bootstrap_samples, seed, progress_bar, device)
 
     def of_scores(self, score: ScoresItems, max_history: int) -> Evaluation:
         """Evaluate a model that scores every item."""
         return self._measure(
             lambda split: rank_by_scores(
-                score, self.histories, split, max_history, max(self.ks), self.batch_size, self.progress_bar
+                score, self.histories, split, max_history, max(self.ks), self.batch_size, self.progress_bar, self.device
             )
         )
 
@@ -77,11 +83,12 @@ class Evaluator:
                 max(self.ks),
                 self.batch_size,
                 self.progress_bar,
+                self.device,
             )  # fmt: skip
         )
         share = share_of_invalid_beams(
             lambda history: generator.generate(history, n_beams, constrained=False),
-            self.histories, "test", max_history, self.batch_size, self.progress_bar,
+            self.histories, "test", max_history, self.batch_size, self.progress_bar, self.device,
         )  # fmt: skip
         return Evaluation(evaluation.figures, {"invalid_beams_share": share})
 

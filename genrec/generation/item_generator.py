@@ -1,5 +1,7 @@
 """A `SemanticIdGenerator` with a code table: histories of item_ids in, ranked item_ids out."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class ItemGenerator(nn.Module):
         self.network = network
         self.code_table: Tensor
         self.register_buffer("code_table", torch.full((n_items + 1, network.code_length), -1, dtype=torch.int32))
-        self._derived: tuple[Tensor, Tensor, PrefixTree] | None = None
+        self._derived: _Derived | None = None
 
     def set_code_table(self, table: Tensor) -> None:
         """Take another table, (n_items + 1, code_length) int; the prefix tree follows."""
@@ -36,11 +38,11 @@ class ItemGenerator(nn.Module):
     @property
     def tokens(self) -> Tensor:
         """(n_items + 1, code_length) int64: the tokens of each item."""
-        return self._derive()[1]
+        return self._derive().tokens
 
     @property
     def prefix_tree(self) -> PrefixTree:
-        return self._derive()[2]
+        return self._derive().tree
 
     def forward(self, history: Tensor, target: Tensor) -> Tensor:
         """Logits of the targets' codes under teacher forcing.
@@ -118,12 +120,42 @@ class ItemGenerator(nn.Module):
         scores = found.log_probs.new_full((len(history), n_items + 1), -torch.inf)
         return scores.scatter(1, found.items, found.log_probs)
 
-    def _derive(self) -> tuple[Tensor, Tensor, PrefixTree]:
-        """Tokens and tree of the table in use, computed again only when the table was replaced."""
-        if self._derived is None or not torch.equal(self._derived[0], self.code_table):
-            table = self.code_table.clone()
-            self._derived = table, to_tokens(table, self.network.code_num), build_prefix_tree(table)
+    def _derive(self) -> "_Derived":
+        """Tokens and tree of the table in use, computed again only when the table was replaced or written to."""
+        if self._derived is None or not self._derived.is_of(self.code_table):
+            self._derived = _Derived.of(self.code_table, self.network.code_num)
         return self._derived
+
+
+@dataclass(frozen=True)
+class _Derived:
+    """What follows from a code table.
+
+    Attributes:
+        version: how often the table had been written to.
+        copy: its values then.
+    """
+
+    table: Tensor
+    version: int | None
+    copy: Tensor
+    tokens: Tensor
+    tree: PrefixTree
+
+    @classmethod
+    def of(cls, table: Tensor, code_num: int) -> "_Derived":
+        return cls(table, _version(table), table.clone(), to_tokens(table, code_num), build_prefix_tree(table))
+
+    def is_of(self, table: Tensor) -> bool:
+        """Whether the table is still the same; a step asks twice, and comparing values would wait for a GPU."""
+        if self.version is None or table.is_inference():
+            return torch.equal(self.copy, table)
+        return table is self.table and _version(table) == self.version
+
+
+def _version(table: Tensor) -> int | None:
+    """None for what was made in inference mode: it counts no writes."""
+    return None if table.is_inference() else table._version
 
 
 def _without_padding(history: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from genrec.generation.running_sum import running_sum
+
 
 def shaped(log_probs: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
     """Log-probabilities sharpened or flattened, then cut, and renormalised over what is left.
@@ -49,7 +51,7 @@ def _cut(log_probs: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
         ordered = _renormalised(ordered, torch.arange(ordered.shape[-1], device=ordered.device) < top_k)
     if top_p is not None:
         probs = ordered.exp()
-        before = probs.cumsum(-1) - probs
+        before = running_sum(probs, -1) - probs
         ordered = _renormalised(ordered, (before < top_p) | (top_p == 1))  # a rounded sum may reach 1 too soon
     return torch.full_like(log_probs, -torch.inf).scatter(-1, order, ordered)
 

@@ -65,7 +65,8 @@ class RowBuilder:
     Attributes:
         counts: (n_items + 1,) training interactions of each item.
         score_sequence: histories (batch, length) to a sequence model's scores (batch, n_items + 1).
-        score_cooccurrence: the same, to co-occurrence counts.
+        score_cooccurrence: the same, to co-occurrence counts, on the CPU.
+        device: where the sequence model computes; all rows lie on the CPU.
     """
 
     histories: Histories
@@ -73,16 +74,23 @@ class RowBuilder:
     score_sequence: Score
     score_cooccurrence: Score
     max_history: int
+    device: torch.device = torch.device("cpu")
 
     @classmethod
     def fit(
-        cls, histories: Histories, score_sequence: Score, max_history: int, knn_history: int, knn_window: int
+        cls,
+        histories: Histories,
+        score_sequence: Score,
+        max_history: int,
+        knn_history: int,
+        knn_window: int,
+        device: torch.device,
     ) -> "RowBuilder":
         """Count popularity and co-occurrence in the training part; for the latter's arguments see `ItemKnn.fit`."""
         train = histories.train_part()
         knn = ItemKnn.fit(train.items, train.offsets, histories.n_items, history=knn_history, window=knn_window)
         counts = np.bincount(train.items, minlength=histories.n_items + 1)
-        return cls(histories, counts, score_sequence, knn.scores, max_history)
+        return cls(histories, counts, score_sequence, knn.scores, max_history, device)
 
     def rows(self, candidates: Candidates, split: Split, ratings: NDArray[np.float32] | None = None) -> RankingRows:
         """A row for each candidate.
@@ -119,7 +127,8 @@ class RowBuilder:
             users = np.arange(start, min(start + USERS_AT_ONCE, len(examples)))
             items, short = candidates.items[users], history[users]
             seen = torch.from_numpy(self.histories.padded(examples.take(users))).long()
-            sequence = self.score_sequence(short).log_softmax(1).gather(1, items)
+            scores = self.score_sequence(short.to(self.device))
+            sequence = scores.log_softmax(1).gather(1, items.to(self.device)).cpu()
             cooccurrence = self.score_cooccurrence(short).gather(1, items).log1p()
             is_seen = (items[:, :, None] == seen[:, None]).any(2).float()
             parts.append(torch.stack([sequence, cooccurrence, is_seen], dim=-1))

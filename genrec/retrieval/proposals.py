@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genrec.layers.finite import check_ordered
 from genrec.retrieval.candidates import Candidates
-from genrec.retrieval.ranking import ScoresItems, SearchesItems
+from genrec.retrieval.ranking import CPU, ScoresItems, SearchesItems
 from genrec.retrieval.ranks import top_items
 from genrec.sequences.histories import Histories, Split
 
@@ -16,19 +16,22 @@ from genrec.sequences.histories import Histories, Split
 Search = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def retrieve(search: Search, histories: Histories, split: Split, max_history: int, batch_size: int) -> Candidates:
+def retrieve(
+    search: Search, histories: Histories, split: Split, max_history: int, batch_size: int, device: torch.device = CPU
+) -> Candidates:
     """What a search finds for each user.
 
     Args:
         max_history: how many of a user's last items it is given.
+        device: where it computes; what it finds lies on the CPU.
     """
     examples = histories.examples(split)
     found = []
     for start in range(0, len(examples), batch_size):
         batch = examples.take(np.arange(start, min(start + batch_size, len(examples)))).cut(max_history)
-        found.append(search(torch.from_numpy(histories.padded(batch)).long()))
-    items = torch.cat([each for each, _ in found])
-    log_probs = torch.cat([each for _, each in found]).float()
+        found.append(search(torch.from_numpy(histories.padded(batch)).long().to(device)))
+    items = torch.cat([each for each, _ in found]).cpu()
+    log_probs = torch.cat([each for _, each in found]).cpu().float()
     return Candidates(items, log_probs.masked_fill(items == 0, -torch.inf))
 
 

@@ -19,6 +19,7 @@ from genrec.sequences.histories import Examples, Histories, Split
 if TYPE_CHECKING:
     from genrec.generation.generated_items import GeneratedItems
 
+CPU = torch.device("cpu")
 PROTOCOLS = ("kept", "excluded")
 
 ScoresItems = Callable[[Tensor], Tensor]
@@ -53,19 +54,21 @@ def rank_by_scores(
     k: int,
     batch_size: int,
     progress_bar: bool,
+    device: torch.device = CPU,
 ) -> RankedItems:
     """Rank the whole catalogue by a model's scores.
 
     Args:
         score: histories (batch, length) int64, padded with 0 on the right, to (batch, n_items + 1).
         max_history: how many of a user's last items the model is given.
+        device: where `score` computes.
     """
     examples = histories.examples(split)
     lists: dict[str, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
     for batch in _batches(examples, batch_size, progress_bar):
-        scores = score(_padded(histories, batch.cut(max_history)))
+        scores = score(_padded(histories, batch.cut(max_history)).to(device))
         lists["kept"].append(top_items(scores, k))
-        seen = _padded(histories, batch)
+        seen = _padded(histories, batch).to(device)
         lists["excluded"].append(top_items(scores.scatter(1, seen, -torch.inf), k))
     return _collect(lists, histories, examples, batch_size)
 
@@ -78,19 +81,22 @@ def rank_by_generation(
     k: int,
     batch_size: int,
     progress_bar: bool,
+    device: torch.device = CPU,
 ) -> RankedItems:
     """Rank what a beam search generates; items that no beam reaches have no rank.
 
     Args:
         generate: histories (batch, length) int64 to items (batch, n_beams), best first; of these the first k that the
             protocol allows are kept, so n_beams should exceed k.
+        device: where it computes.
     """
     examples = histories.examples(split)
     lists: dict[str, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
     for batch in _batches(examples, batch_size, progress_bar):
-        items = generate(_padded(histories, batch.cut(max_history))).items
+        items = generate(_padded(histories, batch.cut(max_history)).to(device)).items
         lists["kept"].append(first_items(items, items != 0, k))
-        is_new = ~(items[:, :, None] == _padded(histories, batch)[:, None, :]).any(2)
+        seen = _padded(histories, batch).to(device)
+        is_new = ~(items[:, :, None] == seen[:, None, :]).any(2)
         lists["excluded"].append(first_items(items, is_new & (items != 0), k))
     return _collect(lists, histories, examples, batch_size)
 
@@ -108,12 +114,18 @@ def first_items(items: Tensor, is_allowed: Tensor, k: int) -> Tensor:
 
 
 def share_of_invalid_beams(
-    generate: Generate, histories: Histories, split: Split, max_history: int, batch_size: int, progress_bar: bool
+    generate: Generate,
+    histories: Histories,
+    split: Split,
+    max_history: int,
+    batch_size: int,
+    progress_bar: bool,
+    device: torch.device = CPU,
 ) -> float:
-    """How many beams of an unconstrained search are no item at all."""
+    """How many beams of an unconstrained search on the device are no item at all."""
     invalid, total = 0, 0
     for batch in _batches(histories.examples(split), batch_size, progress_bar):
-        items = generate(_padded(histories, batch.cut(max_history))).items
+        items = generate(_padded(histories, batch.cut(max_history)).to(device)).items
         invalid += int((items == 0).sum())
         total += items.numel()
     return invalid / total
@@ -136,7 +148,7 @@ def _padded(histories: Histories, examples: Examples) -> Tensor:
 
 
 def _collect(lists: dict[str, list[Tensor]], histories: Histories, examples: Examples, batch_size: int) -> RankedItems:
-    """Bring the users back into the order of their ids."""
+    """Bring the users back into the order of their ids, on the CPU."""
     back = torch.from_numpy(np.argsort(_by_length(examples), kind="stable"))
     targets = torch.from_numpy(histories.targets(examples)).long()
-    return RankedItems({name: torch.cat(parts)[back] for name, parts in lists.items()}, targets)
+    return RankedItems({name: torch.cat(parts).cpu()[back] for name, parts in lists.items()}, targets)

@@ -43,7 +43,8 @@ def test_values_get_their_types(read):
         "nanosecond": [0, 900_000_000],
         "rating": [4.5, 1],
     }
-    assert [str(dtype) for dtype in frame.dtypes] == ["str", "str", "int64", "int64", "float32"]
+    assert {type(key) for name in ("user_key", "item_key") for key in frame[name]} == {str}
+    assert [str(dtype) for dtype in frame.dtypes[2:]] == ["int64", "int64", "float32"]
 
 
 def test_whole_seconds_bring_no_column_of_nanoseconds(read):
@@ -133,7 +134,8 @@ def test_an_amazon_line_without_its_time_is_told_with_its_line_and_the_count(tmp
     lines = ['{"u": "a", "i": "x", "t": 1}', '{"u": "a", "i": "y"}', '{"u": "b", "i": "y", "t": null}']
     (tmp_path / "x.json").write_text("\n".join(lines) + "\n")
     layout = Layout("json_lines", {"user_key": "u", "item_key": "i", "time": "t"})
-    with pytest.raises(UserError, match=r"x\.json, row 2 and 1 more: column 't' must hold seconds since 1970, got nan"):
+    told = r"x\.json, row 2 and 1 more: column 't' must hold seconds since 1970, got (nan|None)"  # by pandas' version
+    with pytest.raises(UserError, match=told):
         read_interactions(tmp_path, Manifest("amazon-2014", RawFile("x.json", "", layout)))
 
 

@@ -53,10 +53,11 @@ def test_what_is_held_out_changes_no_feature():
     changed[[3, 4, 7, 8]] = 6  # both users' last two
     other = Histories(changed, HISTORIES.offsets, n_items=6)
     score = torch.nn.Embedding(7, 7)
-    fitted = [
-        RowBuilder.fit(each, lambda history: score(history).sum(1).detach(), 3, 2, 2).rows(CANDIDATES, "validation")
+    builders = (
+        RowBuilder.fit(each, lambda history: score(history).sum(1).detach(), 3, 2, 2, torch.device("cpu"))
         for each in (HISTORIES, other)
-    ]
+    )
+    fitted = [builder.rows(CANDIDATES, "validation") for builder in builders]
     for name in ("item_id", "history", "signals"):
         assert torch.equal(fitted[0].features[name], fitted[1].features[name])
 

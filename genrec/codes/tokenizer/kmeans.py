@@ -44,9 +44,10 @@ def seed_centres(points: Tensor, k: int, generator: torch.Generator) -> Tensor:
     centres[0] = points[first]
     closest = _squared_distances_from(centres[0], points)
     for i in range(1, k):
-        # cumulative sums in float64: in float32 the tail of a million small weights would be lost
-        cumulative = closest.double().cumsum(0)
-        drawn = torch.rand(1, generator=generator, dtype=torch.float64).to(cumulative.device) * cumulative[-1]
+        # cumulative sums in float64: in float32 the tail of a million small weights would be lost;
+        # on the CPU: CUDA has no deterministic algorithm for them
+        cumulative = closest.cpu().double().cumsum(0)
+        drawn = torch.rand(1, generator=generator, dtype=torch.float64) * cumulative[-1]
         centres[i] = points[torch.searchsorted(cumulative, drawn).clamp_max(len(points) - 1)]
         closest = torch.minimum(closest, _squared_distances_from(centres[i], points))
     return centres

@@ -17,6 +17,7 @@ from genrec.codes.tokenizer.vqvae_loss import VQVAELoss
 from genrec.generation.generated_items import GeneratedItems
 from genrec.generation.generator import SemanticIdGenerator
 from genrec.generation.item_generator import ItemGenerator
+from genrec.generation.running_sum import running_sum
 from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
 from genrec.storage.checkpoint import network_arguments
@@ -115,7 +116,7 @@ class ETEGRecNetwork(nn.Module):
         of_items = memory.unflatten(1, (history.shape[1], -1)).mean(2)
         real = (history != 0)[..., None]
         if self.generator.network.causal:
-            return of_items.cumsum(1) / torch.arange(1, history.shape[1] + 1, device=memory.device)[:, None]
+            return running_sum(of_items, 1) / torch.arange(1, history.shape[1] + 1, device=memory.device)[:, None]
         return (of_items * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
 
     def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> GeneratedItems:
