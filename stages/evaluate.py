@@ -6,6 +6,7 @@ import torch
 
 from genrec.evaluation.evaluator import Evaluator, write_evaluations
 from genrec.generators.entry import generator_named, generators
+from genrec.layers.device import device_of
 from genrec.params.evaluate import Evaluate
 from genrec.params.reading import read_section, read_seed
 from genrec.params.runtime import Runtime
@@ -13,7 +14,6 @@ from genrec.params.trainer import Trainer
 from genrec.pipeline.command import run_stage
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model
-from genrec.training.device import device_of
 
 HISTORIES = Path("data/prepared/histories.npz")
 

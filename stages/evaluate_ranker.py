@@ -10,6 +10,7 @@ import torch
 from genrec.evaluation.evaluator import Evaluation, write_evaluations
 from genrec.evaluation.reranking import best_signal, measure_reordered, order_by_signal
 from genrec.generators.entry import GeneratorEntry, proposing_generators
+from genrec.layers.device import device_of
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.params.evaluate import Evaluate
 from genrec.params.evaluate_ranker import EvaluateRanker
@@ -24,7 +25,6 @@ from genrec.retrieval.candidates import Candidates
 from genrec.retrieval.proposals import reorder
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model
-from genrec.training.device import device_of
 
 HISTORIES = Path("data/prepared/histories.npz")
 SASREC = Path("data/models/sasrec.ckpt")

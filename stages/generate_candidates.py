@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from genrec.generators.entry import proposing_generators
+from genrec.layers.device import device_of
 from genrec.params.evaluate import Evaluate
 from genrec.params.generate_candidates import GenerateCandidates
 from genrec.params.reading import read_section
@@ -14,7 +15,6 @@ from genrec.retrieval.proposals import retrieve, search_by_generation, search_by
 from genrec.sequences.histories import EVALUATED_SPLITS, Histories
 from genrec.storage.checkpoint import load_model
 from genrec.storage.output import replaced
-from genrec.training.device import device_of
 
 HISTORIES = Path("data/prepared/histories.npz")
 CANDIDATES = Path("data/candidates")

@@ -8,6 +8,7 @@ import torch
 from genrec.codes.code_table import load_code_table
 from genrec.errors import UserError
 from genrec.generators.entry import GeneratorEntry, proposing_generators
+from genrec.layers.device import device_of
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.params.evaluate import Evaluate
 from genrec.params.model import Model
@@ -27,7 +28,6 @@ from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.output import read_parquet, replaced
 from genrec.training.base import check_gpus
 from genrec.training.curves import Listener
-from genrec.training.device import device_of
 from genrec.training.stage import TrainingStage
 
 HISTORIES = Path("data/prepared/histories.npz")

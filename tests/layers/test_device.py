@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from genrec.errors import UserError
-from genrec.training.device import device_of
+from genrec.layers.device import device_of
 
 
 @pytest.fixture(autouse=True)
