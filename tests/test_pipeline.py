@@ -8,7 +8,10 @@ import pytest
 pytestmark = pytest.mark.pipeline
 
 GENERATORS = ["etegrec", "tiger", "two_tower"]
-MODELS = sorted(["item_knn", "popularity", "sasrec", *GENERATORS, *(f"{name}_ranked" for name in GENERATORS)])
+MODELS = sorted(
+    ["item_knn", "popularity", "sasrec", *GENERATORS]
+    + [f"{name}_{kind}" for name in GENERATORS for kind in ("best_signal", "ranked")]
+)
 
 
 def test_all_models_stand_in_the_table_of_results(project):
