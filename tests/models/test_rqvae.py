@@ -273,7 +273,8 @@ def test_codes_that_an_epoch_left_unused_start_again(features, tmp_path):
     logger = CurveLogger()
     BaseTrainer(model, config(tmp_path, max_epochs=1), logger).train(row_loader(features, 60, seed=0))
     assert logger.rows[0]["restarted_codes"] >= 4
-    assert len(model.semantic_codes(features)[:, 0].unique()) == 8
+    # four without the restart; after it seven or eight, as the weights are drawn
+    assert len(model.semantic_codes(features)[:, 0].unique()) > 5
 
 
 @pytest.mark.slow
