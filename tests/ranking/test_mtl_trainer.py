@@ -169,7 +169,9 @@ def test_evaluation_measures_the_given_network(tmp_path):
     # Torch-RecHub's ignores its argument.
     fitted, other = trainer(tmp_path), mmoe(seed=5).eval()
     x, y = rows()
-    assert fitted.evaluate(other, feature_loader(x, y, 20))[0] == pytest.approx(roc_auc(y[:, 0], other(x)[:, 0]))
+    # in batches of another size, nearly equal predictions may change places
+    expected = pytest.approx(roc_auc(y[:, 0], other(x)[:, 0]), abs=0.005)
+    assert fitted.evaluate(other, feature_loader(x, y, 20))[0] == expected
     assert fitted.predict(other, [x]) == other(x).tolist()
     assert fitted.predict(other, [(x, y)]) == other(x).tolist()
 
