@@ -215,7 +215,7 @@ def test_penalties_reach_the_gradient_under_every_method(tmp_path, method):
     plain, pulled = (
         trainer(tmp_path / name, n_epoch=1, adaptive_params=method, regularization_params=params,
                 optimizer_fn=torch.optim.SGD, optimizer_params={"lr": 0.01})
-        for name, params in (("a", None), ("b", {"embedding_l2": 5.0}))
+        for name, params in (("a", None), ("b", {"embedding_l2": 20.0}))
     )  # fmt: skip
     for each in (plain, pulled):
         each.fit(loader())
