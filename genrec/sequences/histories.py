@@ -122,7 +122,8 @@ class Histories:
         rows = np.flatnonzero(shares_time)
         time = np.cumsum(~self.tied)[rows]  # rises with each new time, so no group reaches over users
         items = self.items.copy()
-        order = np.lexsort((random.random(len(rows)), time))  # nosec B311: numpy's, whose seed is an argument
+        # numpy's, whose seed is an argument
+        order = np.lexsort((random.random(len(rows)), time))  # nosec B311
         items[rows] = items[rows[order]]
         return Histories(items, self.offsets, self.n_items, self.tied)
 
