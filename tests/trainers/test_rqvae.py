@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from genrec.codes.tokenizer.quantizers import QUANTIZERS
@@ -68,9 +69,21 @@ def test_every_quantizer_trains_at_any_number_of_levels(tmp_path, quantizer, num
     assert torch.equal(ids, model.generate_semantic_ids(FEATURES))
 
 
+class SpoilsTheLastEpoch(Callback):
+    """Its weights are worse than those of any epoch before."""
+
+    def on_validation_start(self, trainer, pl_module):
+        if trainer.current_epoch == 8:
+            with torch.no_grad():
+                for parameter in pl_module.decoder.parameters():
+                    parameter.add_(5)
+
+
 def test_the_weights_that_come_back_are_those_of_the_best_validation(tmp_path):
-    # so large a step makes validation worse again; page 000 returns the last weights
+    # page 000 returns the last weights
     made = trainer(tmp_path, max_epochs=9, learning_rate=0.3, early_stopping_patience=0, save_top_k=-1)
+    made.setup_trainer()
+    made.trainer.callbacks.insert(0, SpoilsTheLastEpoch())
     model = made.train_model().eval()
     files = [file.stem for file in (tmp_path / "models").glob("epoch=*")]
     by_epoch = {int(name.split("=")[1].split("-")[0]): float(name.split("val_loss=")[1]) for name in files}
