@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec.networks.sequential.repeats import RepeatBias
+from genrec.retrieval.ranking import ScoresItems
 from genrec.retrieval.ranks import discounted_gain, ranks_from_scores
 from genrec.retrieval.transitions import Transitions, mixed
 from genrec.sequences.histories import Examples, Histories
 
 BATCH = 256
-
-Score = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class WithMemory:
         repeats: what the model has learned of repeats; it holds for what the memory says, too.
     """
 
-    def __init__(self, score: Score, memory: Transitions, share: float, repeats: RepeatBias | None) -> None:
+    def __init__(self, score: ScoresItems, memory: Transitions, share: float, repeats: RepeatBias | None) -> None:
         self.score = score
         self.memory = memory
         self.share = share

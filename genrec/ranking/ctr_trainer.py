@@ -21,7 +21,7 @@ from genrec.tasks.task_trainer import (
     training_config,
 )
 
-Score = Callable[[Tensor, Tensor], float]
+Measure = Callable[[Tensor, Tensor], float]
 
 
 class CTRModule(TaskModule):
@@ -38,7 +38,7 @@ class CTRModule(TaskModule):
         optimization: Optimization,
         regularization: Regularization,
         returns_loss: bool,
-        evaluate_fn: Score,
+        evaluate_fn: Measure,
     ) -> None:
         super().__init__(network, optimization, regularization)
         self.returns_loss = returns_loss
@@ -112,7 +112,7 @@ class CTRTrainer(TaskTrainer):
         *,
         regularization_params: Options | None = None,
         model_logger: Any = None,
-        evaluate_fn: Score = roc_auc,
+        evaluate_fn: Measure = roc_auc,
         seed: int = 42,
         gradient_clip_val: float = 0.0,
         precision: str = "32-true",

@@ -4,8 +4,8 @@ A ranker learns from the validation targets, which no generator has seen: what a
 likely, so on training targets its log-probability would tell the label.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from genrec.ranking.baselines import ItemKnn
 from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Examples, Histories, Split
 
+if TYPE_CHECKING:
+    from genrec.retrieval.ranking import ScoresItems
+
 SIGNALS = (
     "log_prob",
     "log_prob_below_best",
@@ -27,8 +30,6 @@ SIGNALS = (
     "is_in_history",
 )
 USERS_AT_ONCE = 512
-
-Score = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class RowBuilder:
 
     histories: Histories
     counts: NDArray[np.int64]
-    score_sequence: Score
-    score_cooccurrence: Score
+    score_sequence: "ScoresItems"
+    score_cooccurrence: "ScoresItems"
     max_history: int
     device: torch.device = torch.device("cpu")
 
@@ -80,7 +81,7 @@ class RowBuilder:
     def fit(
         cls,
         histories: Histories,
-        score_sequence: Score,
+        score_sequence: "ScoresItems",
         max_history: int,
         knn_history: int,
         knn_window: int,
