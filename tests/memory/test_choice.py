@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.evaluation.memory import WithMemory, choose_share, choose_transitions
+from genrec.memory.choice import WithMemory, choose_share, choose_transitions
+from genrec.memory.transitions import Transitions, mixed
 from genrec.networks.sequential.repeats import SPEED, RepeatBias
-from genrec.retrieval.transitions import Transitions, mixed
 from genrec.sequences.histories import Histories
 
 N_ITEMS = 30

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genrec.memory.transitions import Transitions, mixed
 from genrec.networks.sequential.repeats import RepeatBias
 from genrec.retrieval.ranking import ScoresItems
 from genrec.retrieval.ranks import discounted_gain, ranks_from_scores
-from genrec.retrieval.transitions import Transitions, mixed
 from genrec.sequences.histories import Examples, Histories
 
 BATCH = 256

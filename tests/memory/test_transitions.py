@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.retrieval.transitions import Transitions, count_pairs, mixed, normalised
+from genrec.memory.transitions import Transitions, count_pairs, mixed, normalised
 
 N_ITEMS = 6
 ITEMS = np.array([1, 2, 3, 4, 2, 1, 5, 6, 1], np.int32)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genrec.codes.product_quantizer import fit_product_quantizer
+from genrec.digits.product_quantizer import fit_product_quantizer
 from genrec.errors import UserError
 
 MOST_FITTED = 2**17  # items that a quantizer is fitted to; more add little and cost memory

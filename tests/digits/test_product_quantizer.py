@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genrec.codes.product_quantizer import fit_product_quantizer
+from genrec.digits.product_quantizer import fit_product_quantizer
 
 
 def generator(seed=0):
@@ -67,7 +67,7 @@ def test_chunks_change_no_code(monkeypatch):
     points = correlated()
     quantizer = fit_product_quantizer(points, 2, 16, 4, generator())
     whole = quantizer.codes(points)
-    monkeypatch.setattr("genrec.codes.product_quantizer.CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("genrec.digits.product_quantizer.CHUNK_ELEMENTS", 100)
     assert torch.equal(quantizer.codes(points), whole)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.codes import digits as digits_module
-from genrec.codes.digits import build_digits
+from genrec.digits import table as digits_module
+from genrec.digits.table import build_digits
 from genrec.errors import UserError
 
 
