@@ -24,13 +24,18 @@ from tqdm import tqdm
 
 from genrec.data.manifest import MANIFEST_FILE, Layout, Manifest, RawFile, parts_of
 from genrec.data.sources import (
+    ARCHIVES,
+    GIVEN,
     KNOWN,
     MOVIELENS_FILES,
     MOVIELENS_FOLDERS,
     MOVIELENS_PACKAGE,
     MOVIELENS_SHA256,
     SYNTHETIC_FILES,
+    Archive,
+    Origin,
     Role,
+    Spellings,
     layout_of,
 )
 from genrec.data.synthetic import draw_world
@@ -65,15 +70,16 @@ def fetch(config: FetchData, folder: Path) -> Manifest:
     if config.name == "ml-100k":
         _refuse_paths(config, "items_path")
         return fetch_movielens(config.path, config.sha256, folder)
+    if config.name in ARCHIVES:
+        _refuse_paths(config, "items_path")
+        return fetch_archive(config.name, ARCHIVES[config.name], config.path, config.sha256, folder)
     return fetch_given(config, folder)
 
 
 def fetch_given(config: FetchData, folder: Path) -> Manifest:
     """Fetch the files that the user names."""
-    if not config.path:
-        raise UserError(
-            f"fetch_data.path is empty, and {config.name!r} has no source of its own; give a local file or an address"
-        )
+    origin = GIVEN[config.name].origin
+    _check_given(config.name, config.path, origin, "a local file or an address")
     names = [_name_of(path) for path in (config.path, config.items_path) if path]
     if len({*names, MANIFEST_FILE}) <= len(names):
         raise UserError(f"the files must differ in their names and not be {MANIFEST_FILE}, got {names}; rename one")
@@ -118,20 +124,51 @@ def fetch_movielens(path: str, sha256: str, folder: Path) -> Manifest:
         path: a folder or an archive (zip, wheel) with RecBole's or GroupLens' files; empty: the package of the index.
         sha256: of the archive, or of the interactions in a folder; empty: the package's own.
     """
+    if path:
+        parts = _from_archive("ml-100k", MOVIELENS_FILES, MOVIELENS_FOLDERS, path, sha256, folder)
+        return Manifest("ml-100k", *parts)
     with TemporaryDirectory() as scratch:
-        if not path:
-            origin = _download_package(MOVIELENS_PACKAGE, Path(scratch))
-            _check_sha256(_sha256(origin), sha256 or MOVIELENS_SHA256, origin.name)
-        else:
-            is_address = _is_address(path)
-            origin = _obtain(path, "path", Path(scratch)) if is_address else user_path(path, "fetch_data.path")
-            if origin.is_file():
-                _check_sha256(_sha256(origin), sha256, path)
-        with _opened(origin) as root:
-            parts = _unpack_movielens(root, path or origin.name, folder)
+        package = _download_package(MOVIELENS_PACKAGE, Path(scratch))
+        _check_sha256(_sha256(package), sha256 or MOVIELENS_SHA256, package.name)
+        with _opened(package, "ml-100k") as root:
+            parts = _unpack_all(root, "ml-100k", MOVIELENS_FILES, MOVIELENS_FOLDERS, package.name, folder)
+    return Manifest("ml-100k", *parts)
+
+
+def fetch_archive(name: str, archive: Archive, path: str, sha256: str, folder: Path) -> Manifest:
+    """Fetch a data set of several files.
+
+    Args:
+        path: a folder or a zip archive that holds the publisher's files, or the archive's address.
+        sha256: of the archive, or of the interactions in a folder.
+    """
+    _check_given(name, path, archive.origin, "a folder or a zip archive with the publisher's files")
+    return Manifest(name, *_from_archive(name, archive.files, archive.folders, path, sha256, folder))
+
+
+def _check_given(name: str, path: str, origin: Origin | None, what: str) -> None:
+    """Refuse an empty path with the place where the data are; else say on whose terms they are used."""
+    if not path:
+        where = f" (from {origin.page}; licence: {origin.licence})" if origin else ""
+        raise UserError(f"fetch_data.path is empty, and {name!r} has no source of its own; give {what}{where}")
+    if origin:
+        sys.stderr.write(f"{name}: published at {origin.page}; licence: {origin.licence}\n")
+
+
+def _from_archive(
+    name: str, files: Spellings, folders: Sequence[str], path: str, sha256: str, folder: Path
+) -> list[RawFile]:
+    """Unpack what the user gives: a folder, an archive, or its address."""
+    with TemporaryDirectory() as scratch:
+        is_address = _is_address(path)
+        origin = _obtain(path, "path", Path(scratch)) if is_address else user_path(path, "fetch_data.path")
+        if origin.is_file():
+            _check_sha256(_sha256(origin), sha256, path)
+        with _opened(origin, name) as root:
+            parts = _unpack_all(root, name, files, folders, path, folder)
     if origin.is_dir():
         _check_sha256(parts[0].sha256, sha256, f"{path}/{parts[0].name}")
-    return Manifest("ml-100k", *parts)
+    return parts
 
 
 def write_synthetic(size: Synthetic, folder: Path) -> Manifest:
@@ -282,36 +319,38 @@ def _download_package(package: str, folder: Path) -> Path:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Root]:
+def _opened(path: Path, name: str) -> Iterator[Root]:
     """A folder, or an archive as if it were one."""
     if path.is_dir():
         yield path
     elif not path.is_file():
-        raise UserError(f"fetch_data.path: {path} not found; give a folder or an archive that holds ml-100k")
+        raise UserError(f"fetch_data.path: {path} not found; give a folder or an archive that holds {name}")
     elif not zipfile.is_zipfile(path):
-        raise UserError(f"fetch_data.path: {path} is not a zip archive; give a folder or an archive that holds ml-100k")
+        raise UserError(f"fetch_data.path: {path} is not a zip archive; give a folder or an archive that holds {name}")
     else:
         with zipfile.ZipFile(path) as archive:
             yield zipfile.Path(archive)
 
 
-def _unpack_movielens(root: Root, place: str, folder: Path) -> list[RawFile]:
-    """Copy the three files, which only ever go by their known names."""
-    for layouts in MOVIELENS_FILES:
-        for inner in MOVIELENS_FOLDERS:
+def _unpack_all(
+    root: Root, name: str, files: Spellings, folders: Sequence[str], place: str, folder: Path
+) -> list[RawFile]:
+    """Copy the data set's files, which only ever go by their known names."""
+    for layouts in files:
+        for inner in folders:
             within = root.joinpath(inner) if inner else root
             if within.joinpath(next(iter(layouts))).is_file():
                 return [_unpack(within.joinpath(name), name, layout, place, folder) for name, layout in layouts.items()]
-    known = " or ".join(next(iter(layouts)) for layouts in MOVIELENS_FILES)
-    raise UserError(f"fetch_data.path: {place} holds no {known}; give a folder or an archive that holds ml-100k")
+    known = " or ".join(next(iter(layouts)) for layouts in files)
+    raise UserError(f"fetch_data.path: {place} holds no {known}; give a folder or an archive that holds {name}")
 
 
 def _unpack(member: Root, name: str, layout: Layout, place: str, folder: Path) -> RawFile:
     if not member.is_file():
         raise UserError(f"fetch_data.path: {place} lacks {name}; give the complete data set")
     try:
-        content = member.read_bytes()
+        with member.open("rb") as source, (folder / name).open("wb") as target:
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as mistake:
         raise UserError(f"fetch_data.path: {place} is damaged at {name} ({mistake}); fetch it again") from None
-    (folder / name).write_bytes(content)
     return _describe(folder / name, layout)

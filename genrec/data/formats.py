@@ -3,6 +3,7 @@
 import ast
 import csv
 import gzip
+import io
 import json
 import re
 import warnings
@@ -24,6 +25,8 @@ from genrec.errors import UserError
 
 # A row must fit into a block; reviews and descriptions are long.
 BLOCK_BYTES = 16 << 20
+# Divides the fields of a file whose own separator is longer than Arrow's single character; no text holds it.
+UNIT_SEPARATOR = "\x1f"
 # Python's own reader takes NaN, Infinity and -Infinity.
 STRICT_JSON = json.JSONDecoder(parse_constant=lambda name: _refuse_constant(name))
 
@@ -115,8 +118,9 @@ def _delimited(file: Path, layout: Layout, only: list[str] | None) -> pd.DataFra
     # Quotes mean something in comma-separated files alone: a tab-separated title may hold one.
     quote: str | bool = '"' if layout.separator == "," else False
     with _bytes(file) as stream:
+        source, separator = _with_short_separator(stream, layout)
         table = pa.csv.read_csv(
-            stream,
+            source,
             pa.csv.ReadOptions(
                 column_names=names,
                 skip_rows=0 if layout.names else 1,
@@ -124,13 +128,21 @@ def _delimited(file: Path, layout: Layout, only: list[str] | None) -> pd.DataFra
                 block_size=BLOCK_BYTES,
                 use_threads=False,  # with threads its errors do not name the row
             ),
-            pa.csv.ParseOptions(delimiter=layout.separator, quote_char=quote, newlines_in_values=bool(quote)),
+            pa.csv.ParseOptions(delimiter=separator, quote_char=quote, newlines_in_values=bool(quote)),
             # All as text, also "NA" and "": 007 and NULL are good keys.
             pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), include_columns=only, strings_can_be_null=False
             ),
         )
     return _renamed(table.to_pandas(), layout)
+
+
+def _with_short_separator(stream: BinaryIO | gzip.GzipFile, layout: Layout) -> tuple[Any, str]:
+    """A stream whose fields one character divides, and that character."""
+    if len(layout.separator) == 1:
+        return stream, layout.separator
+    long, short = layout.separator.encode(layout.encoding), UNIT_SEPARATOR.encode(layout.encoding)
+    return io.BytesIO(stream.read().replace(long, short)), UNIT_SEPARATOR
 
 
 def _header(file: Path, layout: Layout) -> list[str]:

@@ -24,11 +24,13 @@ class Layout:
             literals of older Amazon files; sequences with `user item item ...` a line, oldest first.
         columns: the file's column (or key) for each of our names: user_key, item_key, time, rating in interactions;
             item_key or user_key alone in a table, whose other columns are kept as they are.
-        separator: between two fields; only commas go with quotes.
+        separator: between two fields, one character or several; only commas go with quotes.
         names: all columns in order, for delimited text without a header line.
         typed_header: the header reads `name:type`, as in RecBole's atomic files.
         encoding: of the text.
-        time_unit: of the column `time`; `unknown` is told by the size of most numbers.
+        time_unit: of the column `time`; `unknown` is told by the size of most numbers, `dates` are text in ISO 8601,
+            in UTC where they name no zone.
+        before_1970: whether times may be negative.
     """
 
     format: Format
@@ -37,7 +39,8 @@ class Layout:
     names: tuple[str, ...] = ()
     typed_header: bool = False
     encoding: str = "utf-8"
-    time_unit: Literal["seconds", "milliseconds", "unknown"] = "seconds"
+    time_unit: Literal["seconds", "milliseconds", "unknown", "dates"] = "seconds"
+    before_1970: bool = False
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,22 @@ def read_interactions(folder: Path, manifest: Manifest) -> pd.DataFrame:
         UserError: the file cannot be read, lacks a column, or holds a value that breaks a rule.
     """
     layout, file = manifest.interactions.layout, folder / manifest.interactions.name
-    parts = [(part, read_columns(part, layout)) for part in parts_of(file)]
+    parts = [(part, _dated(read_columns(part, layout), part, layout)) for part in parts_of(file)]
     if not sum(len(read) for _, read in parts):
         raise UserError(f"{file} holds no interactions; give another file as fetch_data.path")
     limits = _time_limits([read["time"] for _, read in parts], layout) if "time" in parts[0][1] else None
     frame = _together([_checked(read, part, layout, limits) for part, read in parts], file)
     return frame if "nanosecond" not in frame or frame["nanosecond"].any() else frame.drop(columns="nanosecond")
+
+
+def _dated(read: pd.DataFrame, file: Path, layout: Layout) -> pd.DataFrame:
+    """Times that are written as dates as datetime64 in UTC."""
+    if layout.time_unit != "dates":
+        return read
+    times = pd.to_datetime(read["time"], format="ISO8601", utc=True, errors="coerce")
+    rule = f"column {_theirs(layout, 'time')!r} must hold dates such as 2014-05-31 or 2014-05-31T20:15:00Z"
+    _refuse(times.isna().to_numpy(bool), read["time"], file, rule, "mend or drop the row")
+    return read.assign(time=times.dt.tz_localize(None))
 
 
 def _checked(read: pd.DataFrame, file: Path, layout: Layout, limits: TimeLimits | None) -> pd.DataFrame:
@@ -173,8 +183,11 @@ def _times(
 
 def _time_limits(columns: list[pd.Series], layout: Layout) -> TimeLimits:
     """The unit of times, and from where to where they may lie: two units in one column would be out of order."""
+    if layout.time_unit == "dates":
+        return "seconds", 0, SECONDS_LIMIT
     if layout.time_unit != "unknown":
-        return layout.time_unit, 0, SECONDS_LIMIT * UNITS[layout.time_unit]
+        limit = SECONDS_LIMIT * UNITS[layout.time_unit]
+        return layout.time_unit, -limit if layout.before_1970 else 0, limit
     numbers = [_numbers(column) for column in columns if not _is_time(column)]
     known = np.concatenate([part[part > 0] for part in numbers]) if numbers else np.empty(0)
     middle = np.median(known) if len(known) else 0

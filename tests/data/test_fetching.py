@@ -303,7 +303,7 @@ def test_a_server_that_is_not_there_is_told(raw):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "movielens"}, r"fetch_data\.name: no data set named 'movielens'; known: ml-100k, amazon-2014, "),
+        ({"name": "movielens"}, r"fetch_data\.name: no data set named 'movielens'; known: ml-100k, ml-1m, "),
         ({"path": ""}, r"fetch_data\.path is empty, and 'interactions' has no source of its own; give"),
         ({"path": "{tmp}/no.csv"}, r"fetch_data\.path: .*/no\.csv not found; give a file"),
         ({"path": "{tmp}/dir.csv"}, r"fetch_data\.path: .*/dir\.csv is a folder without a file; give a file, or"),
