@@ -227,9 +227,10 @@ def _is_time(column: pd.Series) -> bool:
 
 def _whole_and_billionths(column: pd.Series, numbers: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Whole units and billionths of one, of texts by their digits: a float tells a fourth of a microsecond at best."""
-    whole = np.floor(numbers).astype(np.int64)
-    if numbers.dtype.kind != "f":
+    if numbers.dtype.kind != "f":  # before NumPy 2.1 `floor` made floats of integers
+        whole = numbers.astype(np.int64)
         return whole, np.zeros_like(whole)
+    whole = np.floor(numbers).astype(np.int64)
     billionths = ((numbers - whole) * 1e9).astype(np.int64)
     if not pd.api.types.is_numeric_dtype(column):
         digits = column.astype("str").str.extract(DIGITS)

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from genrec.networks.generating.tiger import TigerNetwork
 from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
+from genrec.training.lightning import pl
 from genrec.training.schedules import learning_rate_factor
 
 

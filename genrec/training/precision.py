@@ -3,8 +3,9 @@
 from typing import Any, Final
 
 import torch
-from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from torch.optim import Optimizer
+
+from genrec.training.lightning import MixedPrecision, Precision
 
 FLOAT32: Final = "32-true"
 BFLOAT16: Final = "bf16-mixed"

@@ -14,7 +14,6 @@ this and says where paper, published code and this one differ.
 
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,6 +26,7 @@ from genrec.models.etegrec.alignment import (
 )
 from genrec.networks.generating.etegrec import ETEGRecNetwork
 from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
+from genrec.training.lightning import pl
 from genrec.training.schedules import learning_rate_factor
 
 Phase = Literal["tokenizer", "recommender", "together", "final"]
