@@ -518,7 +518,9 @@ def effects(file: str, tree: ast.Module) -> list[str]:
 
 def is_without_effect(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.If):
-        return is_type_checking(statement) or ast.unparse(statement.test) == "__name__ == '__main__'"
+        # only in a process that was started for it: `sys.argv[0]` is "-m" while Python looks for what to run
+        starts = ("__name__ == '__main__'", "sys.argv[0] == '-m'")
+        return is_type_checking(statement) or ast.unparse(statement.test) in starts
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return is_text(statement) or isinstance(
         statement, (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, *definitions)
