@@ -71,8 +71,7 @@ def references(model: str) -> list[str]:
 
 def results_page(results: Tree, statistics: Tree) -> str:
     """A Markdown page: what was measured on what, then a table for each split and protocol."""
-    ks = _ks(next(iter(results.values()))["values"])
-    k = 10 if 10 in ks else max(ks)
+    ks, k = _ks(results), shown_k(results)
     sections = [_table(results, split, protocol, ks, k) for split, protocol in TITLES]
     return "\n\n".join([_introduction(statistics), *sections]) + "\n"
 
@@ -173,6 +172,12 @@ def _title(column: str) -> str:
     return column.replace("_at_", "@").replace("_", " ")
 
 
-def _ks(values: Tree) -> list[int]:
-    names = values["test"]["kept"]
+def shown_k(results: Tree) -> int:
+    """The length of lists that people compare by: 10, or the largest that was measured."""
+    ks = _ks(results)
+    return 10 if 10 in ks else max(ks)
+
+
+def _ks(results: Tree) -> list[int]:
+    names = next(iter(results.values()))["values"]["test"]["kept"]
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"recall_at_(\d+)", name)))
