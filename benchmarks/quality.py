@@ -25,8 +25,8 @@ from torch import Tensor
 
 from genrec.data.words import embed_words, join_embeddings
 from genrec.digits.table import build_digits
-from genrec.memory.choice import TransitionSettings, WithMemory, choose_share, choose_transitions
-from genrec.memory.transitions import Transitions
+from genrec.retrieval.memory import TransitionSettings, WithMemory, choose_share, choose_transitions
+from genrec.retrieval.transitions import Transitions
 from genrec.models.parallel import Parallel
 from genrec.models.sasrec import SASRec
 from genrec.pipeline.command import keep_freed_memory

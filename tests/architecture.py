@@ -57,7 +57,6 @@ ROOMS = (
     "serving",
     "report",
     "evaluation",
-    "memory",
     "ranking",
     "towers",
     "models",

@@ -268,14 +268,14 @@ class TestRules:
 
 STAGES = {
     "train": [
-        ("fetch_data", ()), ("prepare_data", ()), ("train_sasrec", ()), ("extract_embeddings", ()),
-        ("train_rqvae", ()), ("build_code_table", ()), ("train_tiger", ()), ("train_etegrec", ()),
-        ("train_two_tower", ()), ("generate_candidates", ()), ("train_ranker", ()),
+        ("fetch_data", ()), ("prepare_data", ()), ("count_transitions", ()), ("train_sasrec", ()),
+        ("extract_embeddings", ()), ("train_rqvae", ()), ("build_code_table", ()), ("train_tiger", ()),
+        ("train_etegrec", ()), ("train_two_tower", ()), ("generate_candidates", ()), ("train_ranker", ()),
     ],
     "evaluate": [("evaluate", (name,)) for name in ("sasrec", "tiger", "etegrec", "two_tower")]
     + [("generate_candidates", ()), ("evaluate_ranker", ())],
 }  # fmt: skip
-WITHOUT_DEVICE = {"fetch_data", "prepare_data", "extract_embeddings", "build_code_table"}
+WITHOUT_DEVICE = {"fetch_data", "prepare_data", "count_transitions", "extract_embeddings", "build_code_table"}
 
 
 def run_stages(group, monkeypatch, device):

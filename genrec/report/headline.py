@@ -17,18 +17,19 @@ DIGITS = 4
 def headline(results: Tree, tokenizer: Tree) -> dict[str, float]:
     """Short flat names to figures on test with the items of the history excluded, the best first.
 
-    `ndcg_<model>`: of all models but a ranker's single signals. `recall_<model>`: of the generators and the baselines
-    alone, so that a sweep's table stays narrow. Both are at 10, or at the largest k that was measured. `coverage`: the
-    share of the catalogue that the best generator recommends to somebody, the best by NDCG on validation, since test
-    figures choose nothing. `collisions`: the share of items whose codes are another's too.
+    `ndcg_<model>`: of all models but a ranker's single signals and mixtures with the memory. `recall_<model>`: of the
+    generators and the baselines alone, so that a sweep's table stays narrow. Both are at 10, or at the largest k that
+    was measured. `coverage`: the share of the catalogue that the best generator recommends to somebody, the best by
+    NDCG on validation, since test figures choose nothing. `collisions`: the share of items whose codes are another's
+    too.
 
     Args:
         results: as `merge_results` puts them together.
         tokenizer: the figures of the tokenizer's training.
     """
     k = shown_k(results)
-    signals = {entry.best_signal_name for entry in generators()}
-    models = [model for model in model_titles() if model in results and model not in signals]
+    left_out = {name for entry in generators() for name in (entry.best_signal_name, entry.with_memory_name)}
+    models = [model for model in model_titles() if model in results and model not in left_out]
     names = [entry.name for entry in generators() if entry.name in results]
     found = _best_first("ndcg", f"ndcg_at_{k}", results, models)
     found |= _best_first("recall", f"recall_at_{k}", results, [each for each in models if each in (*BASELINES, *names)])

@@ -30,6 +30,7 @@ def model_titles() -> dict[str, str]:
     titles = {"popularity": "popularity", REFERENCE: "item co-occurrence"}
     for generator in generators():
         titles[generator.name] = generator.title
+        titles[generator.with_memory_name] = f"{generator.title} with memory"
         if generator.code_table is not None:
             titles[generator.best_signal_name] = f"{generator.title}, best single signal"
             titles[generator.ranked_name] = f"{generator.title}, ranked"
@@ -85,6 +86,7 @@ def _introduction(statistics: Tree) -> str:
         "validation. In brackets: 95 % bootstrap intervals over users. Popularity bias: training interactions of the "
         "recommended items over those of the items that users really took (1 = as popular). Invalid beams: the share "
         "of an unconstrained search's beams that are no item; all ranked lists come from the constrained search. "
+        "With memory: the model's probabilities mixed with item co-occurrence, by a share that validation chose. "
         "Ranked: the model's candidates in a ranker's order; their recall is the ceiling that no order passes. It sees "
         "the history, a candidate's attributes and semantic ID, its log-probability and place under the model, its "
         "log-probability under SASRec, its co-occurrence with the history, its popularity, and whether it was taken "
