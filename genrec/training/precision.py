@@ -48,7 +48,7 @@ def processor_figure() -> dict[str, float]:
     By what torch and MKL act on, not by what was asked: `trainer.portable` cannot be had on every machine, and a stage's
     `main` may be called from a program that has loaded them before.
     """
-    is_portable = torch.backends.cpu.get_cpu_capability() == "AVX2" and os.environ.get("MKL_CBWR", "") == "AVX2,STRICT"
+    is_portable = torch.backends.cpu.get_cpu_capability() == "AVX2" and os.environ.get("MKL_CBWR", "") == "COMPATIBLE"
     return {"portable": float(is_portable)}
 
 
