@@ -82,7 +82,9 @@ def main() -> None:
     differing = differences(made, table["primitives"])
     for name, digest in made.items():
         print(f"{digest}  {name}" + ("  DIFFERS" if name in differing else ""))
-    print(f"\nthis machine: {machine['processor']}; {machine['system']}\nthe table's:  {table['processor']}; {table['system']}")
+    print(
+        f"\nthis machine: {machine['processor']}; {machine['system']}\nthe table's:  {table['processor']}; {table['system']}"
+    )
     for package, ours in machine["versions"].items():
         if ours != table["versions"][package]:
             print(f"another version: {package} {ours}, the table's is {table['versions'][package]}")
