@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := benchmarks/.venv
 OLDEST := .venv-oldest
+SEEDS := 1,2,3,4,5
 # DVC starts stages with `python`: it must be the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install repro test test-plain test-oldest test-faults lint audit ui preset smoke bench clean
+.PHONY: help install repro seeds fingerprint test test-plain test-oldest test-faults lint audit ui preset smoke bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -63,6 +64,14 @@ lint: $(STAMP)  ## ruff, mypy and bandit
 # Strict: a package that the service does not know is not clean. It needs a network, so .ci/run does not call it.
 audit: $(STAMP)  ## ask for known vulnerabilities of the pinned packages
 	$(BIN)/uv tool run --from 'pip-audit>=2.7,<3' pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+# Seeds share what does not depend on them; `dvc queue status` shows how far they are, `dvc queue logs` what failed.
+seeds: $(STAMP)  ## [SEEDS=1,2,3,4,5]: queue the pipeline by these seeds and run it; then: python -m genrec.pipeline.comparison
+	dvc exp run --queue -S 'seed=$(SEEDS)'
+	dvc queue start
+
+fingerprint: $(STAMP)  ## does this processor compute as the one of docs/fingerprints.json? names what differs
+	$(BIN)/python -m benchmarks.fingerprint
 
 ui: $(STAMP)  ## open the MLflow UI on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --host 127.0.0.1 \

@@ -92,7 +92,8 @@ def define_functions() -> None:
     functions: dict[str, Callable[[Tensor], Tensor]] = {
         "exp": torch.exp, "expm1": torch.expm1, "log": lambda x: (x.abs() + 0.25).log(),
         "log1p": lambda x: x.abs().log1p(), "sigmoid": torch.sigmoid, "logsigmoid": F.logsigmoid, "tanh": torch.tanh,
-        "gelu": F.gelu, "silu": F.silu, "softplus": F.softplus, "erf": torch.erf, "rsqrt": lambda x: x.abs().add(1).rsqrt(),
+        "gelu": F.gelu, "silu": F.silu, "softplus": F.softplus, "erf": torch.erf,
+        "rsqrt": lambda x: x.abs().add(1).rsqrt(),
         "pow": lambda x: x.abs().add(0.25) ** 1.7, "cos": torch.cos, "softmax": lambda x: x.softmax(-1),
         "log softmax": lambda x: x.log_softmax(-1), "log sum exp": lambda x: x.logsumexp(-1),
         "softmax, other dimension": lambda x: x.softmax(0), "normalize": F.normalize,
@@ -325,7 +326,8 @@ def numpy_order() -> Iterable[Any]:
         made
         for y in (x, x.astype(np.float32), x.astype(np.float64), x.astype(np.int32))
         for made in (np.sort(y), np.argsort(y), np.argsort(y, kind="stable"), np.argpartition(y, 50),
-                     np.partition(y, 50)[:50], *np.unique(y, return_index=True, return_inverse=True, return_counts=True),
+                     np.partition(y, 50)[:50],
+                     *np.unique(y, return_index=True, return_inverse=True, return_counts=True),
                      np.lexsort((y, y[::-1])), np.quantile(y, [0.025, 0.975]), np.percentile(y, 2.5),
                      np.argmax(y), np.bincount(x, weights=y))
     ]  # fmt: skip
@@ -365,7 +367,8 @@ def pandas_groups() -> Iterable[Any]:
     table = pd.DataFrame({"key": whole_numbers(50, 3000).numpy(), "value": numbers(3000).numpy().astype(np.float64)})
     groups = table.groupby("key")["value"]
     return [groups.sum().to_numpy(), groups.mean().to_numpy(), groups.std().to_numpy(), groups.rank().to_numpy(),
-            table.sort_values("key").index.to_numpy(), table["value"].mean(), table.merge(table[:50], on="key").to_numpy(),
+            table.sort_values("key").index.to_numpy(), table["value"].mean(),
+            table.merge(table[:50], on="key").to_numpy(),
             table["value"].rolling(7).mean().fillna(0).to_numpy()]  # fmt: skip
 
 

@@ -18,13 +18,13 @@ from genrec.params.trainer import Trainer
 # Each was needed for a primitive of benchmarks/primitives.py, or closes the same door of a library that stands beside.
 PORTABLE: Mapping[str, str] = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own loops
-    # MKL, which multiplies torch's matrices: one code path whatever the processor, and whatever its caches and the
-    # place of a matrix in memory
-    "MKL_CBWR": "AVX2,STRICT",
+    # MKL, which multiplies torch's matrices: its other branches give Intel's processors other sums than AMD's
+    "MKL_CBWR": "COMPATIBLE",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "OPENBLAS_CORETYPE": "Haswell",  # numpy's and scipy's products and decompositions
-    # numpy's own loops; the first names are those of numpy before 2.4
-    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL X86_V4 AVX512_ICL AVX512_SPR",
+    # numpy's own loops, of which all its processors have the simplest; the first names are those of numpy before 2.4
+    "NPY_DISABLE_CPU_FEATURES": "AVX F16C FMA3 AVX2 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL X86_V3 X86_V4 "
+    "AVX512_ICL AVX512_SPR",
     "ARROW_USER_SIMD_LEVEL": "AVX2",
 }
 # They would set aside what stands above, or the number of threads.

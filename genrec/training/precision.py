@@ -45,10 +45,10 @@ def precision_figure(asked: str, used: str) -> dict[str, float]:
 def processor_figure() -> dict[str, float]:
     """Whether this process computes as each x86-64 processor with AVX2 does (1), or with all that its own has (0).
 
-    By what torch and MKL act on, not by what was asked: `trainer.portable` cannot be had on every machine, and a stage's
-    `main` may be called from a program that has loaded them before.
+    By what torch and MKL act on, not by what was asked: not every machine can be portable, and a program
+    that calls a stage's `main` has loaded them before.
     """
-    is_portable = torch.backends.cpu.get_cpu_capability() == "AVX2" and os.environ.get("MKL_CBWR", "") == "AVX2,STRICT"
+    is_portable = torch.backends.cpu.get_cpu_capability() == "AVX2" and os.environ.get("MKL_CBWR", "") == "COMPATIBLE"
     return {"portable": float(is_portable)}
 
 
