@@ -1,4 +1,4 @@
-"""A `SemanticIdGenerator` with a code table: histories of item_ids in, ranked item_ids out."""
+"""A generating network with a code table: histories of item_ids in, ranked item_ids out."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.codes.code_table import to_tokens
-from genrec.generation.beam_search import Shape, beam_search
+from genrec.generation.beam_search import Decoder, Shape, beam_search
+from genrec.generation.code_repeats import CodeRepeats, RepeatingDecoder
 from genrec.generation.generated_items import GeneratedItems
-from genrec.generation.generator import BeamDecoder, SemanticIdGenerator
+from genrec.generation.generator import SemanticIdGenerator
+from genrec.generation.itemwise import ItemwiseGenerator
 from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree
 from genrec.layers.finite import check_ordered
 
+GeneratingNetwork = SemanticIdGenerator | ItemwiseGenerator
 BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
 
 
 class ItemGenerator(nn.Module):
-    """The network and the code table that it speaks; the table travels in the state dict."""
+    """The network and the code table that it speaks; the table travels in the state dict.
 
-    def __init__(self, network: SemanticIdGenerator, n_items: int) -> None:
+    Args:
+        repeats: the bias of the history's items; None for none.
+    """
+
+    def __init__(self, network: GeneratingNetwork, n_items: int, repeats: CodeRepeats | None = None) -> None:
         super().__init__()
         self.network = network
+        self.repeats = repeats
         self.code_table: Tensor
         self.register_buffer("code_table", torch.full((n_items + 1, network.code_length), -1, dtype=torch.int32))
         self._derived: _Derived | None = None
@@ -55,7 +63,21 @@ class ItemGenerator(nn.Module):
         Returns:
             (batch, n, code_length, code_num).
         """
-        return self.network(self.tokens[history], self.tokens[target])
+        return self.read(history, target)[2]
+
+    def read(self, history: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` returns, after the encoder's states and the decoder's (`network.read`)."""
+        target_tokens = self.tokens[target]
+        memory, states = self.network.read(self._read_tokens(history), target_tokens)
+        logits = self.network.logits(states)
+        if self.repeats is not None:
+            logits = self.repeats(logits, self.tokens[history], target_tokens)
+        return memory, states, logits
+
+    def _read_tokens(self, history: Tensor) -> Tensor:
+        """What the network reads of a history: its tokens, and the item_ids behind them where items have vectors."""
+        tokens = self.tokens[history]
+        return torch.cat([tokens, history[..., None]], dim=2) if self.network.reads_items else tokens
 
     def code_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy, the mean over targets (0 is none) and levels."""
@@ -94,7 +116,9 @@ class ItemGenerator(nn.Module):
         self, history: Tensor, n_beams: int, constrained: bool, shape: Shape | None, random: torch.Generator | None
     ) -> GeneratedItems:
         tree = self.prefix_tree
-        decoder = BeamDecoder(self.network, self.tokens[history])
+        decoder: Decoder = self.network.beam_decoder(self._read_tokens(history))
+        if self.repeats is not None:
+            decoder = RepeatingDecoder(decoder, self.repeats, self.tokens[history])
         if constrained:
             beams = beam_search(decoder, tree, n_beams, shape, random)
             items = tree.items[beams.nodes].masked_fill(beams.log_probs == -torch.inf, 0)

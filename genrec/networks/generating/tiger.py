@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genrec.generation.code_repeats import CodeRepeats
 from genrec.generation.generated_items import GeneratedItems
 from genrec.generation.generator import SemanticIdGenerator
 from genrec.generation.item_generator import ItemGenerator
+from genrec.generation.itemwise import ItemwiseGenerator
 from genrec.generation.sampling import shaped
 from genrec.layers.history_cut import last_items
 
@@ -27,6 +29,10 @@ class TigerNetwork(nn.Module):
         n_items: the size of the catalogue, for the code table that `set_code_table` takes.
         head_dim: of the attention; by default embedding_dim / num_heads.
         causal: a causal encoder, which trains every position of a sequence in one pass.
+        itemwise: a causal trunk over items and a decoder over the codes of one, see `ItemwiseGenerator`.
+        decoder_dropout: only itemwise, of the decoder.
+        item_vectors: only itemwise, whether items have vectors of their own beside their codes'.
+        learns_repeats: whether what leads back to items of the history has a learned bias.
         n_beams: of a search that names no other width.
     """
 
@@ -44,6 +50,10 @@ class TigerNetwork(nn.Module):
         n_items: int = 0,
         head_dim: int | None = None,
         causal: bool = False,
+        itemwise: bool = False,
+        decoder_dropout: float = 0.1,
+        item_vectors: bool = False,
+        learns_repeats: bool = False,
         n_beams: int = 20,
     ) -> None:
         super().__init__()
@@ -59,18 +69,15 @@ class TigerNetwork(nn.Module):
         self.code_length = code_length
         self.max_history = max_seq_length // code_length
         self.n_beams = n_beams
-        network = SemanticIdGenerator(
-            code_num=(vocab_size - 1) // code_length,
-            code_length=code_length,
-            embedding_dim=embedding_dim,
-            num_heads=num_heads,
-            head_dim=head_dim or embedding_dim // num_heads,
-            attn_dim=attn_dim,
-            num_layers=num_layers,
-            dropout=dropout,
-            causal=causal,
+        code_num, head_dim = (vocab_size - 1) // code_length, head_dim or embedding_dim // num_heads
+        sizes = (code_num, code_length, embedding_dim, num_heads, head_dim, attn_dim, num_layers, dropout)
+        network = (
+            ItemwiseGenerator(*sizes, decoder_dropout, n_items if item_vectors else 0)
+            if itemwise
+            else SemanticIdGenerator(*sizes, causal)
         )
-        self.generator = ItemGenerator(network, n_items)
+        repeats = CodeRepeats(code_num, code_length, self.max_history) if learns_repeats else None
+        self.generator = ItemGenerator(network, n_items, repeats)
 
     def set_code_table(self, table: Tensor) -> None:
         """The semantic IDs to generate: (n_items + 1, code_length) int, row 0 = -1; saved with the weights."""
