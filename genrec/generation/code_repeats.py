@@ -27,7 +27,6 @@ class CodeRepeats(nn.Module):
     def __init__(self, code_num: int, code_length: int, max_history: int) -> None:
         super().__init__()
         self.code_num = code_num
-        self.code_length = code_length
         self.weight = nn.Parameter(torch.zeros(code_length, max_history))
 
     def forward(self, logits: Tensor, tokens: Tensor, target_tokens: Tensor) -> Tensor:
@@ -37,39 +36,33 @@ class CodeRepeats(nn.Module):
             tokens: (b, t, l) int64 history, padded with 0 on the right.
             target_tokens: (b, n, l) int64; n = 1 is the item after the history, n = t the item after each of its items.
         """
-        follows = tokens[:, None] == target_tokens[:, :, None]  # (b, n, t, l): of each item, which codes are the target's
-        recency = _recency(tokens, target_tokens.shape[1])[:, :, None]
-        reached = torch.cat([(recency >= 0).movedim(2, 3), follows[..., :-1]], dim=3).cumprod(3).bool().movedim(3, 2)
-        return logits + self._added(reached, recency, self.codes(tokens)[:, None])
+        recency = _recency(tokens, target_tokens.shape[1])
+        reached, biases = recency >= 0, []
+        for level in range(logits.shape[2]):
+            of_level = tokens[..., level]
+            biases.append(self.at_level(level, of_level, recency, reached))
+            reached = reached & (of_level[:, None] == target_tokens[..., None, level])
+        return logits + torch.stack(biases, 2)
 
-    def codes(self, tokens: Tensor) -> Tensor:
-        """The codes of a history, level by level, those of padding 0: (b, t, l) to (b, l, t)."""
-        first = torch.arange(self.code_length, device=tokens.device) * self.code_num + 1
-        return (tokens - first).clamp_min(0).transpose(1, 2)
-
-    def at_level(self, level: int, reached: Tensor, recency: Tensor, codes: Tensor) -> Tensor:
-        """The bias of one level's codes: reached (b, beams, t), recency (b, 1, t), codes (b, t) to (b, beams, c)."""
-        return self._added(reached[:, :, None], recency[:, :, None], codes[:, None, None], slice(level, level + 1))[:, :, 0]
-
-    def _added(self, reached: Tensor, recency: Tensor, codes: Tensor, levels: slice = slice(None)) -> Tensor:
-        """The bias of each code, (b, n, l, c).
+    def at_level(self, level: int, tokens: Tensor, recency: Tensor, reached: Tensor) -> Tensor:
+        """The bias of one level's codes, (b, n, c).
 
         Args:
-            reached: (b, n, l, t) bool, whether the codes above a level are those of an item of the history.
-            recency: (b or 1, n, 1, t), negative for an item that is not known yet.
-            codes: (b, 1, l, t).
+            tokens: (b, t) int64, of this level.
+            recency: (b, n or 1, t), how many items ago each was taken.
+            reached: (b, n, t) bool, whether the codes above are those of this item.
         """
-        nearest = recency.clamp(0, self.weight.shape[1] - 1)[:, :, 0]
-        bias = SPEED * self.weight[levels, nearest].movedim(0, 2) * reached  # (b, n, l, t)
-        return bias.new_zeros(*reached.shape[:3], self.code_num).scatter_add(3, codes.expand_as(reached), bias)
+        bias = SPEED * self.weight[level, recency.clamp(0, self.weight.shape[1] - 1)] * reached
+        codes = (tokens - 1 - level * self.code_num).clamp_min(0)  # padding is never reached
+        return bias.new_zeros(*reached.shape[:2], self.code_num).scatter_add(2, codes[:, None].expand_as(reached), bias)
 
 
 def _recency(tokens: Tensor, n_targets: int) -> Tensor:
-    """How many items ago each was taken, as seen from each target, (b, n, t); -1 for later ones and for padding."""
+    """How many items ago each was taken as seen from each target, (b, n, t); negative for later ones and padding."""
     real = tokens[..., 0] != 0
     place = torch.arange(tokens.shape[1], device=tokens.device)
     last_known = place[None, :, None] if n_targets == len(place) else (real.sum(1) - 1)[:, None, None]
-    return (last_known - place).masked_fill(~real[:, None], -1).clamp_min(-1)
+    return torch.where(real[:, None], last_known - place, -1)
 
 
 class RepeatingDecoder:
@@ -82,7 +75,7 @@ class RepeatingDecoder:
     def __init__(self, decoder: Decoder, repeats: CodeRepeats, tokens: Tensor) -> None:
         self.decoder = decoder
         self.repeats = repeats
-        self.codes = repeats.codes(tokens)
+        self.tokens = tokens
         self.recency = _recency(tokens, 1)
         self.reached = self.recency >= 0
         self.level = 0
@@ -92,10 +85,11 @@ class RepeatingDecoder:
 
     def advance(self, parents: Tensor, codes: Tensor) -> Tensor:
         inherited = self.reached.gather(1, parents[..., None].expand(-1, -1, self.reached.shape[2]))
-        self.reached = inherited & (self.codes[:, None, self.level] == codes[..., None])
+        chosen = codes + 1 + self.level * self.repeats.code_num
+        self.reached = inherited & (self.tokens[:, None, :, self.level] == chosen[..., None])
         self.level += 1
         return self._biased(self.decoder.advance(parents, codes))
 
     def _biased(self, log_probs: Tensor) -> Tensor:
-        bias = self.repeats.at_level(self.level, self.reached, self.recency, self.codes[:, self.level])
+        bias = self.repeats.at_level(self.level, self.tokens[..., self.level], self.recency, self.reached)
         return (log_probs + bias).log_softmax(-1)

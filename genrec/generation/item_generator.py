@@ -68,13 +68,13 @@ class ItemGenerator(nn.Module):
     def read(self, history: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What `forward` returns, after the encoder's states and the decoder's (`network.read`)."""
         target_tokens = self.tokens[target]
-        memory, states = self.network.read(self._read_tokens(history), target_tokens)
+        memory, states = self.network.read(self.history_tokens(history), target_tokens)
         logits = self.network.logits(states)
         if self.repeats is not None:
             logits = self.repeats(logits, self.tokens[history], target_tokens)
         return memory, states, logits
 
-    def _read_tokens(self, history: Tensor) -> Tensor:
+    def history_tokens(self, history: Tensor) -> Tensor:
         """What the network reads of a history: its tokens, and the item_ids behind them where items have vectors."""
         tokens = self.tokens[history]
         return torch.cat([tokens, history[..., None]], dim=2) if self.network.reads_items else tokens
@@ -116,7 +116,7 @@ class ItemGenerator(nn.Module):
         self, history: Tensor, n_beams: int, constrained: bool, shape: Shape | None, random: torch.Generator | None
     ) -> GeneratedItems:
         tree = self.prefix_tree
-        decoder: Decoder = self.network.beam_decoder(self._read_tokens(history))
+        decoder: Decoder = self.network.beam_decoder(self.history_tokens(history))
         if self.repeats is not None:
             decoder = RepeatingDecoder(decoder, self.repeats, self.tokens[history])
         if constrained:
@@ -175,6 +175,45 @@ class _Derived:
         if self.version is None or table.is_inference():
             return torch.equal(self.copy, table)
         return table is self.table and _version(table) == self.version
+
+
+def build_item_generator(
+    n_items: int,
+    code_num: int,
+    code_length: int,
+    embedding_dim: int,
+    num_heads: int,
+    head_dim: int,
+    attn_dim: int,
+    num_layers: int,
+    dropout: float,
+    max_history: int,
+    *,
+    causal: bool = False,
+    itemwise: bool = False,
+    decoder_dropout: float = 0.1,
+    item_vectors: bool = False,
+    learns_repeats: bool = False,
+) -> ItemGenerator:
+    """An encoder-decoder over tokens, or with `itemwise` a trunk over items and a decoder over codes, untrained.
+
+    Args:
+        causal: of the encoder-decoder; what is itemwise always is.
+        decoder_dropout, item_vectors: of `ItemwiseGenerator`; the vectors are as many as n_items.
+        learns_repeats: whether the history's items have a bias, `CodeRepeats`.
+
+    Raises:
+        ValueError: item_vectors without itemwise.
+    """
+    if item_vectors and not itemwise:
+        raise ValueError("item_vectors needs itemwise=True: the other encoders read codes, and see no items")
+    sizes = (code_num, code_length, embedding_dim, num_heads, head_dim, attn_dim, num_layers, dropout)
+    network = (
+        ItemwiseGenerator(*sizes, decoder_dropout, n_items if item_vectors else 0)
+        if itemwise
+        else SemanticIdGenerator(*sizes, causal)
+    )
+    return ItemGenerator(network, n_items, CodeRepeats(code_num, code_length, max_history) if learns_repeats else None)
 
 
 def _version(table: Tensor) -> int | None:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrec.generation.itemwise import ItemwiseGenerator
 from genrec.models.softmax import ItemSoftmax
 from genrec.networks.generating.tiger import TigerNetwork
 from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
@@ -18,6 +19,9 @@ class Tiger(TigerNetwork, pl.LightningModule):
 
     Args:
         n_beams: of the search that validates.
+        dense_loss_weight: of a softmax over items after each position, by the items' own vectors, beside the codes'
+            cross-entropy; needs item_vectors.
+        num_negatives: of that softmax; 0 takes all items.
         schedule: constant, inverse_sqrt or cosine; see `learning_rate_factor`.
 
     Example:
@@ -66,6 +70,8 @@ class Tiger(TigerNetwork, pl.LightningModule):
             decoder_dropout=decoder_dropout, item_vectors=item_vectors, learns_repeats=learns_repeats, n_beams=n_beams,
         )  # fmt: skip
         self.save_hyperparameters()
+        if dense_loss_weight > 0 and not item_vectors:
+            raise ValueError("dense_loss_weight needs item_vectors=True: items must have vectors to be told apart by")
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
@@ -82,9 +88,17 @@ class Tiger(TigerNetwork, pl.LightningModule):
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
         if self.dense_loss_weight == 0:
             return loss
-        dense = self.softmax(memory, {"history": history, "target": target}, self.generator.network.item_embedding, None)
+        dense = self._dense_loss(memory, history, target)
         self.log("train_dense_loss", dense, on_step=False, on_epoch=True, batch_size=len(target))
         return loss + self.dense_loss_weight * dense
+
+    def _dense_loss(self, memory: Tensor, history: Tensor, target: Tensor) -> Tensor:
+        """Of the item after each position, told from other items by its vector."""
+        network = self.generator.network
+        assert isinstance(network, ItemwiseGenerator)
+        assert network.item_embedding is not None
+        states = memory if target.shape == history.shape else network.last_state(memory, history[..., None])
+        return self.softmax(states, {"history": history, "target": target}, network.item_embedding, None)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The loss, and the full ranking of `target` (batch,) by a constrained search."""

@@ -10,11 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrec.generation.code_repeats import CodeRepeats
 from genrec.generation.generated_items import GeneratedItems
-from genrec.generation.generator import SemanticIdGenerator
-from genrec.generation.item_generator import ItemGenerator
-from genrec.generation.itemwise import ItemwiseGenerator
+from genrec.generation.item_generator import build_item_generator
 from genrec.generation.sampling import shaped
 from genrec.layers.history_cut import last_items
 
@@ -69,15 +66,23 @@ class TigerNetwork(nn.Module):
         self.code_length = code_length
         self.max_history = max_seq_length // code_length
         self.n_beams = n_beams
-        code_num, head_dim = (vocab_size - 1) // code_length, head_dim or embedding_dim // num_heads
-        sizes = (code_num, code_length, embedding_dim, num_heads, head_dim, attn_dim, num_layers, dropout)
-        network = (
-            ItemwiseGenerator(*sizes, decoder_dropout, n_items if item_vectors else 0)
-            if itemwise
-            else SemanticIdGenerator(*sizes, causal)
+        self.generator = build_item_generator(
+            n_items,
+            code_num=(vocab_size - 1) // code_length,
+            code_length=code_length,
+            embedding_dim=embedding_dim,
+            num_heads=num_heads,
+            head_dim=head_dim or embedding_dim // num_heads,
+            attn_dim=attn_dim,
+            num_layers=num_layers,
+            dropout=dropout,
+            max_history=self.max_history,
+            causal=causal,
+            itemwise=itemwise,
+            decoder_dropout=decoder_dropout,
+            item_vectors=item_vectors,
+            learns_repeats=learns_repeats,
         )
-        repeats = CodeRepeats(code_num, code_length, self.max_history) if learns_repeats else None
-        self.generator = ItemGenerator(network, n_items, repeats)
 
     def set_code_table(self, table: Tensor) -> None:
         """The semantic IDs to generate: (n_items + 1, code_length) int, row 0 = -1; saved with the weights."""
