@@ -118,15 +118,15 @@ def attention() -> Iterable[Tensor]:
 def attention_masked() -> Iterable[Tensor]:
     query, key, value = (numbers(32, 4, 80, 16, seed=seed) for seed in range(3))
     mask = numbers(32, 4, 80, 80, seed=4).masked_fill(whole_numbers(4, 32, 1, 1, 80) == 0, -torch.inf)
-    return gradients(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask), query, key, value)
+    return gradients(
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask), query, key, value
+    )
 
 
 @primitive("attention without gradients")
 def attention_search() -> Iterable[Tensor]:
     with torch.inference_mode():
-        return [
-            F.scaled_dot_product_attention(numbers(256, 4, 1, 16), numbers(256, 4, 80, 16), numbers(256, 4, 80, 16))
-        ]
+        return [F.scaled_dot_product_attention(numbers(256, 4, 1, 16), numbers(256, 4, 80, 16), numbers(256, 4, 80, 16))]
 
 
 @primitive("layer norm")
@@ -138,10 +138,7 @@ def layer_norm() -> Iterable[Tensor]:
 def batch_norm() -> Iterable[Tensor]:
     mean, variance = torch.zeros(32), torch.ones(32)
     made = gradients(
-        lambda x, w, b: F.batch_norm(x, mean, variance, w, b, training=True),
-        numbers(2048, 32),
-        numbers(32),
-        numbers(32),
+        lambda x, w, b: F.batch_norm(x, mean, variance, w, b, training=True), numbers(2048, 32), numbers(32), numbers(32)
     )
     return [*made, mean, variance]
 
@@ -181,9 +178,7 @@ def embedding_bag() -> Iterable[Tensor]:
     made = [
         made
         for mode in ("mean", "sum")
-        for made in gradients(
-            lambda w, mode=mode: F.embedding_bag(items, w, mode=mode, padding_idx=0), numbers(1350, 32)
-        )
+        for made in gradients(lambda w, mode=mode: F.embedding_bag(items, w, mode=mode, padding_idx=0), numbers(1350, 32))
     ]
     return [searched, *made]
 
@@ -280,16 +275,7 @@ def numpy_sums() -> Iterable[Any]:
     return [
         made
         for x in (single, double, np.asfortranarray(double))
-        for made in (
-            x.sum(),
-            x.sum(0),
-            x.sum(1),
-            x.mean(0),
-            x.std(0),
-            x.cumsum(),
-            np.square(x).sum(1),
-            np.linalg.norm(x),
-        )
+        for made in (x.sum(), x.sum(0), x.sum(1), x.mean(0), x.std(0), x.cumsum(), np.square(x).sum(1), np.linalg.norm(x))
     ]
 
 

@@ -11,6 +11,7 @@ Letters: b batch, t history items, n targets of a user, l levels of a semantic I
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.generation.generator import attend_one_step_further, inherited
@@ -135,6 +136,25 @@ class ItemwiseGenerator(nn.Module):
     def logits(self, states: Tensor) -> Tensor:
         """Each state times the table of its own level: (b, n, l, dim) to (b, n, l, c)."""
         return torch.einsum("bnld,lcd->bnlc", states, self.level_tables)
+
+    def item_loss(self, memory: Tensor, history: Tensor, target: Tensor, num_negatives: int) -> Tensor:
+        """Cross-entropy of the targets' own vectors among uniform negatives, the mean over known targets.
+
+        Args:
+            memory: (b, t, dim), the trunk's states.
+            history: (b, t) int64 item_ids, padded with 0 on the right.
+            target: (b, n) int64 item_ids, 0 = none; n = 1 or t, as in `forward`.
+            num_negatives: drawn anew each time, all different, for the whole batch; 0 takes all items.
+        """
+        assert self.item_embedding is not None
+        states = memory if target.shape == history.shape else self.last_state(memory, history[..., None])
+        states, target = states[target != 0], target[target != 0]
+        n_items = self.item_embedding.num_embeddings - 1
+        drawn = torch.randperm(n_items, device=memory.device)[: num_negatives or n_items] + 1
+        # float: the target's logit beside thousands of others is too fine for bfloat16
+        others = (states @ self.item_embedding(drawn).T).float().masked_fill(drawn == target[:, None], -torch.inf)
+        own = (states * self.item_embedding(target)).sum(-1, keepdim=True).float()
+        return F.cross_entropy(torch.cat([own, others], 1), torch.zeros_like(target))
 
     def beam_decoder(self, tokens: Tensor) -> "ItemwiseBeamDecoder":
         return ItemwiseBeamDecoder(self, tokens)

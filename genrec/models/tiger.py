@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrec.generation.itemwise import ItemwiseGenerator
-from genrec.models.softmax import ItemSoftmax
 from genrec.networks.generating.tiger import TigerNetwork
 from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
 from genrec.training.lightning import pl
@@ -77,7 +76,7 @@ class Tiger(TigerNetwork, pl.LightningModule):
         self.warmup_steps = warmup_steps
         self.schedule = schedule
         self.dense_loss_weight = dense_loss_weight
-        self.softmax = ItemSoftmax(n_items, num_negatives)
+        self.num_negatives = num_negatives
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `history` (batch, length) and `target`, (batch,) or (batch, length), 0 = none; or on tokens."""
@@ -88,17 +87,10 @@ class Tiger(TigerNetwork, pl.LightningModule):
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
         if self.dense_loss_weight == 0:
             return loss
-        dense = self._dense_loss(memory, history, target)
+        assert isinstance(self.generator.network, ItemwiseGenerator)
+        dense = self.generator.network.item_loss(memory, history, target, self.num_negatives)
         self.log("train_dense_loss", dense, on_step=False, on_epoch=True, batch_size=len(target))
         return loss + self.dense_loss_weight * dense
-
-    def _dense_loss(self, memory: Tensor, history: Tensor, target: Tensor) -> Tensor:
-        """Of the item after each position, told from other items by its vector."""
-        network = self.generator.network
-        assert isinstance(network, ItemwiseGenerator)
-        assert network.item_embedding is not None
-        states = memory if target.shape == history.shape else network.last_state(memory, history[..., None])
-        return self.softmax(states, {"history": history, "target": target}, network.item_embedding, None)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The loss, and the full ranking of `target` (batch,) by a constrained search."""
