@@ -72,10 +72,14 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
         warmup_epochs: int = 10,
         final_learning_rate: float = 5e-4,
         n_beams: int = 20,
+        *,
+        itemwise: bool = False,
+        decoder_dropout: float = 0.1,
+        learns_repeats: bool = False,
     ) -> None:
         super().__init__(
             n_items, tokenizer, embedding_dim, num_heads, head_dim, attn_dim, num_layers, dropout, max_history, causal,
-            alpha,
+            alpha, itemwise=itemwise, decoder_dropout=decoder_dropout, learns_repeats=learns_repeats,
         )  # fmt: skip
         self.save_hyperparameters()
         self.automatic_optimization = False
