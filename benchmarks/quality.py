@@ -67,7 +67,7 @@ class DataSet:
 
     Attributes:
         columns: of the item table, whose words the models are given.
-        max_history, epochs: of all models.
+        max_history, batch_size, epochs, patience: of all models.
         sasrec, words, parallel: what differs from SASREC and PARALLEL; `words` is for SASRec with words.
     """
 
@@ -75,6 +75,7 @@ class DataSet:
     max_history: int = 50
     batch_size: int = 128
     epochs: int = 40
+    patience: int = 8
     sasrec: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
     parallel: dict[str, Any] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class DataSet:
 
 PRODUCT = ("title", "brand", "brand", "categories")
 SETS = {
-    "beauty": DataSet(PRODUCT, epochs=30, words={"embedding_dim": 128}, parallel={"epochs": 24}),
+    "beauty": DataSet(PRODUCT, epochs=30, patience=5, words={"embedding_dim": 128}, parallel={"epochs": 24}),
     "scientific": DataSet(PRODUCT, epochs=50, words={"embedding_dim": 128}, parallel={"embedding_dim": 256}),
     "ml-100k": DataSet(("movie_title", "release_year", "class", "class"), max_history=20),
     "movietweetings": DataSet(("title", "year", "genres", "genres")),
@@ -178,7 +179,7 @@ class Experiment:
         model = self._model(variant, options, base, seed)
         curves = CurveLogger()
         config = RankingConfig(
-            experiment_name=name, max_epochs=epochs, early_stopping_patience=5, gpus=0, random_seed=seed,
+            experiment_name=name, max_epochs=epochs, early_stopping_patience=self.settings.patience, gpus=0, random_seed=seed,
             precision=resolve_precision("auto", 0), checkpoint_dir=str(folder / "checkpoints"), monitor=MONITOR,
         )  # fmt: skip
         loader = segment_loader(self.histories, self.max_history, batch_size, seed, shuffles_ties=True)

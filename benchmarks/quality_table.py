@@ -169,7 +169,8 @@ def main(folder: Path) -> None:
     rows = read_rows(folder)
     memory = " + memory"
     pairs = [(ours + suffix, theirs + suffix) for suffix in ("", memory) for ours, theirs in (
-        ("parallel", "sasrec"), ("parallel", "sasrec+words"), ("parallel", "sasrec+words, 256-d"), ("sasrec+words", "sasrec"),
+        ("parallel", "sasrec"), ("parallel", "sasrec+words"), ("parallel", "sasrec+words, 256-d"),
+        ("sasrec+words", "sasrec"),
         ("parallel of sasrec", "sasrec"), ("parallel", "parallel of sasrec"), ("parallel", "parallel of words"),
         ("parallel", "parallel, item loss"), ("parallel", "parallel, digit loss"))]  # fmt: skip
     against = [
