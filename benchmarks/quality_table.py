@@ -145,7 +145,7 @@ def curves(folder: Path) -> Iterator[str]:
             run = json.loads(file.read_text())
             if run["model"] == model and model not in columns:
                 base = run["cpu_minutes_of_sasrec"]
-                rows = list(csv.DictReader((file.parent / "curves.csv").open(encoding="utf-8")))
+                rows = list(csv.DictReader((file.parent / "curves.csv").read_text(encoding="utf-8").splitlines()))
                 columns[model] = [
                     (base + float(row["cpu_minutes"]), float(row[MONITOR])) for row in rows if row[MONITOR]
                 ]
