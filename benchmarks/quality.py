@@ -67,7 +67,7 @@ class DataSet:
 
     Attributes:
         columns: of the item table, whose words the models are given.
-        max_history, epochs: of all models.
+        max_history, batch_size, epochs, patience: of all models.
         sasrec, words, parallel: what differs from SASREC and PARALLEL; `words` is for SASRec with words.
     """
 
@@ -75,6 +75,7 @@ class DataSet:
     max_history: int = 50
     batch_size: int = 128
     epochs: int = 40
+    patience: int = 8
     sasrec: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
     parallel: dict[str, Any] = field(default_factory=dict)
@@ -82,8 +83,8 @@ class DataSet:
 
 PRODUCT = ("title", "brand", "brand", "categories")
 SETS = {
-    "beauty": DataSet(PRODUCT, epochs=30),
-    "scientific": DataSet(PRODUCT),
+    "beauty": DataSet(PRODUCT, epochs=30, patience=5, words={"embedding_dim": 128}, parallel={"epochs": 24}),
+    "scientific": DataSet(PRODUCT, epochs=50, words={"embedding_dim": 128}, parallel={"embedding_dim": 256}),
     "ml-100k": DataSet(("movie_title", "release_year", "class", "class"), max_history=20),
     "movietweetings": DataSet(("title", "year", "genres", "genres")),
 }
@@ -96,21 +97,24 @@ class Variant:
     Attributes:
         kind: the model that is trained.
         options: the field of `DataSet` that has its settings.
-        digits: how many are made of SASRec's items, and of the words.
+        digits: how many are made of the items of `base`, and of the words.
     """
 
     kind: type[SASRec | Parallel]
     options: str
     digits: tuple[int, int] = (0, 0)
     changes: dict[str, Any] = field(default_factory=dict)
+    base: str = "sasrec"
 
 
 VARIANTS = {
     "sasrec": Variant(SASRec, "sasrec"),
     "sasrec+words": Variant(SASRec, "words", changes={"content_dim": WORD_DIM}),
+    "sasrec+words, 256-d": Variant(SASRec, "words", changes={"content_dim": WORD_DIM, "embedding_dim": 256}),
     "parallel": Variant(Parallel, "parallel", (16, 16)),
     "parallel of sasrec": Variant(Parallel, "parallel", (16, 0)),
     "parallel of words": Variant(Parallel, "parallel", (0, 16)),
+    "parallel of sasrec+words": Variant(Parallel, "parallel", (16, 16), base="sasrec+words"),
     "parallel, item loss": Variant(Parallel, "parallel", (16, 16), {"digit_loss_weight": 0.0}),
     "parallel, digit loss": Variant(DigitsAlone, "parallel", (16, 16), {"num_trained_digits": 32}),
 }
@@ -164,7 +168,7 @@ class Experiment:
         return folder
 
     def _train(self, variant: Variant, name: str, seed: int, folder: Path) -> None:
-        base = self.run("sasrec", seed) if variant.digits[0] else None
+        base = self.run(variant.base, seed) if variant.digits[0] else None
         started = time.process_time()
         options = {**(SASREC if variant.kind is SASRec else PARALLEL), **getattr(self.settings, variant.options)}
         options = {**options, **variant.changes, **self.overrides, "max_history": self.max_history}
@@ -175,8 +179,9 @@ class Experiment:
         model = self._model(variant, options, base, seed)
         curves = CurveLogger()
         config = RankingConfig(
-            experiment_name=name, max_epochs=epochs, early_stopping_patience=8, gpus=0, random_seed=seed,
-            precision=resolve_precision("auto", 0), checkpoint_dir=str(folder / "checkpoints"), monitor=MONITOR,
+            experiment_name=name, max_epochs=epochs, early_stopping_patience=self.settings.patience, gpus=0,
+            random_seed=seed, precision=resolve_precision("auto", 0), checkpoint_dir=str(folder / "checkpoints"),
+            monitor=MONITOR,
         )  # fmt: skip
         loader = segment_loader(self.histories, self.max_history, batch_size, seed, shuffles_ties=True)
         minutes: list[float] = []
@@ -209,11 +214,13 @@ class Experiment:
         of_sasrec, of_words = variant.digits
         if base is not None:
             sasrec = load_model(SASRec, base / "model.ckpt")
-            sources.append((sasrec.item_embedding.weight.detach().numpy(), of_sasrec))
+            with torch.inference_mode():
+                vectors = sasrec.item_vectors(torch.arange(n_items + 1))
+            sources.append((vectors.numpy(), of_sasrec))
         if of_words:
             sources.append((self.words(seed), of_words))
-        digits = build_digits(sources, CODES, ITERATIONS, seed)
         assert issubclass(variant.kind, Parallel)
+        digits = build_digits(sources, CODES, ITERATIONS, seed)
         parallel = variant.kind(n_items, digits.shape[1], CODES, **options)
         parallel.set_digits(digits)
         return parallel

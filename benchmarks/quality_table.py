@@ -145,7 +145,7 @@ def curves(folder: Path) -> Iterator[str]:
             run = json.loads(file.read_text())
             if run["model"] == model and model not in columns:
                 base = run["cpu_minutes_of_sasrec"]
-                rows = list(csv.DictReader((file.parent / "curves.csv").open(encoding="utf-8")))
+                rows = list(csv.DictReader((file.parent / "curves.csv").read_text(encoding="utf-8").splitlines()))
                 columns[model] = [
                     (base + float(row["cpu_minutes"]), float(row[MONITOR])) for row in rows if row[MONITOR]
                 ]
@@ -169,7 +169,8 @@ def main(folder: Path) -> None:
     rows = read_rows(folder)
     memory = " + memory"
     pairs = [(ours + suffix, theirs + suffix) for suffix in ("", memory) for ours, theirs in (
-        ("parallel", "sasrec"), ("parallel", "sasrec+words"), ("sasrec+words", "sasrec"),
+        ("parallel", "sasrec"), ("parallel", "sasrec+words"), ("parallel", "sasrec+words, 256-d"),
+        ("sasrec+words", "sasrec"),
         ("parallel of sasrec", "sasrec"), ("parallel", "parallel of sasrec"), ("parallel", "parallel of words"),
         ("parallel", "parallel, item loss"), ("parallel", "parallel, digit loss"))]  # fmt: skip
     against = [
