@@ -25,14 +25,14 @@ from torch import Tensor
 
 from genrec.data.words import embed_words, join_embeddings
 from genrec.digits.table import build_digits
-from genrec.retrieval.memory import TransitionSettings, WithMemory, choose_share, choose_transitions
-from genrec.retrieval.transitions import Transitions
 from genrec.models.parallel import Parallel
 from genrec.models.sasrec import SASRec
 from genrec.pipeline.command import keep_freed_memory
-from genrec.ranking.baselines import ItemKnn, Popularity
+from genrec.ranking.baselines import Popularity
+from genrec.retrieval.memory import TransitionSettings, WithMemory, choose_share, choose_transitions
 from genrec.retrieval.ranking import ScoresItems, rank_by_scores
 from genrec.retrieval.ranks import ranks_in_lists
+from genrec.retrieval.transitions import Transitions
 from genrec.sequences.batches import segment_loader, window_loader
 from genrec.sequences.histories import EVALUATED_SPLITS, Histories
 from genrec.storage.checkpoint import load_model, save_model
@@ -252,7 +252,9 @@ class Experiment:
         memory = self.memory()
         scores: dict[str, Callable[[Tensor], Tensor]] = {
             "popularity": Popularity.fit(learned.items, learned.n_items).scores,
-            "co-occurrence": ItemKnn.fit(learned.items, learned.offsets, learned.n_items, 5, 3).scores,
+            "co-occurrence": Transitions.fit(
+                learned.items, learned.offsets, learned.n_items, **asdict(TransitionSettings())
+            ),
             "transitions": memory,
         }
         for name, score in scores.items():
