@@ -8,6 +8,8 @@ from architecture import wrong_commands, wrong_deps, wrong_imports, wrong_params
 from cloned_project import Project
 from extending import edits_of
 
+from genrec.pipeline.execution import PUBLISHING
+
 pytestmark = pytest.mark.pipeline
 
 MOST_FILES = 5
@@ -66,7 +68,7 @@ def test_a_metric_reruns_evaluations_alone_and_is_seen(extended):
     ran = {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
     assert ran == {stage for stage in Architecture(extended.folder).stages if stage.startswith("evaluate_")} | {
         "report",
-        "track",
+        PUBLISHING,
     }
     values = json.loads((extended.folder / "reports/results.json").read_text())["popularity"]["values"]
     assert values["test"]["kept"]["novelty_at_10"] > 0
