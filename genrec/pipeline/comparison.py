@@ -1,7 +1,7 @@
 """A sweep as one table: finished runs that differ in one parameter, averaged over seeds.
 
 dvc exp run --queue -S 'train_etegrec.variant=full,no_sia,no_psa' -S 'seed=1,2,3' && dvc queue start
-python -m genrec.pipeline.comparison train_etegrec.variant evaluate_etegrec/etegrec/test/kept/recall_at_10
+python -m genrec.pipeline.comparison train_etegrec.variant recall_etegrec ndcg_etegrec
 """
 
 import argparse
@@ -100,7 +100,8 @@ def _check_name(kind: str, name: str, known: Iterable[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parameter", help="the one in which the runs differ, such as train_etegrec.variant")
-    parser.add_argument("metrics", nargs="+", help="such as evaluate_etegrec/etegrec/test/kept/recall_at_10")
+    example = "such as recall_etegrec, or stages/evaluate_etegrec/etegrec/test/kept/recall_at_10"
+    parser.add_argument("metrics", nargs="+", help=example)
     arguments = parser.parse_args()
     run_command(lambda: print(compare(finished_runs(), arguments.parameter, arguments.metrics)))
 
