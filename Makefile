@@ -73,9 +73,8 @@ seeds: $(STAMP)  ## [SEEDS=1,2,3,4,5]: queue the pipeline by these seeds and run
 fingerprint: $(STAMP)  ## does this processor compute as the one of docs/fingerprints.json? names what differs
 	$(BIN)/python -m benchmarks.fingerprint
 
-ui: $(STAMP)  ## open the MLflow UI on http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --host 127.0.0.1 \
-	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+ui: $(STAMP)  ## serve MLflow's pages and print the address of the runs [PORT=5000]
+	$(BIN)/python -m genrec.pipeline.ui --port $(or $(PORT),5000)
 
 preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz]: put a preset's values into params.yaml
 	$(BIN)/python -m genrec.params $(NAME) $(if $(FILE),--path $(FILE))

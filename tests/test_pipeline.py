@@ -39,7 +39,8 @@ def test_the_run_in_mlflow_is_complete(project):
     run = project.runs()[0]
     assert run["status"] == "FINISHED"
     assert run["params"]["model.code_num"] == "16"
-    assert {"train_tiger/val_ndcg_at_10", "evaluate_tiger/tiger/test/kept/recall_at_10"} <= set(run["metrics"])
+    of_each_kind = {"ndcg_tiger", "train_tiger/val_ndcg_at_10", "stages/evaluate_tiger/tiger/test/kept/recall_at_10"}
+    assert of_each_kind <= set(run["metrics"])
 
 
 def test_a_deleted_store_is_filled_again_without_any_training(project):

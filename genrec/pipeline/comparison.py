@@ -1,7 +1,7 @@
 """A sweep as one table: finished runs that differ in one parameter, or in the seed alone, averaged over seeds.
 
 dvc exp run --queue -S 'train_etegrec.variant=full,no_sia,no_psa' -S 'seed=1,2,3' && dvc queue start
-python -m genrec.pipeline.comparison train_etegrec.variant evaluate_etegrec/etegrec/test/kept/recall_at_10
+python -m genrec.pipeline.comparison train_etegrec.variant recall_etegrec ndcg_etegrec
 
 make seeds                              # the default by five seeds, which the queue runs one after the other
 python -m genrec.pipeline.comparison    # each model's mean over the seeds and its standard deviation
@@ -147,7 +147,8 @@ def _check_name(kind: str, name: str, known: Iterable[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parameter", nargs="?", help="the one in which the runs differ; none: the seed alone")
-    parser.add_argument("metrics", nargs="*", help="such as evaluate_etegrec/etegrec/test/kept/recall_at_10")
+    example = "such as recall_etegrec, or stages/evaluate_etegrec/etegrec/test/kept/recall_at_10"
+    parser.add_argument("metrics", nargs="*", help=example)
     arguments = parser.parse_args()
     if arguments.parameter is not None and not arguments.metrics:
         parser.error("name a metric after the parameter")

@@ -11,7 +11,7 @@ from genrec.pipeline.tracking import FinishedRun, finished_runs, live_curves, pu
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
 
-METRIC = "evaluate_etegrec/etegrec/test/kept/recall_at_10"
+METRIC = "stages/evaluate_etegrec/etegrec/test/kept/recall_at_10"
 
 
 def run(variant, seed, value, **others):
@@ -164,7 +164,7 @@ def test_a_sweep_of_variants_and_seeds_is_a_table_of_its_finished_experiments(pi
         with pytest.raises(KeyboardInterrupt):
             publish()
     assert sorted(one.info.status for one in pipeline.runs()) == ["FAILED", *["FINISHED"] * 4, "RUNNING"]
-    metric = "evaluate_tiger/etegrec/test/kept/recall_at_10"
+    metric = "stages/evaluate_tiger/etegrec/test/kept/recall_at_10"
     monkeypatch.setattr("sys.argv", ["comparison", "train_etegrec.variant", metric])
     main()
     assert capsys.readouterr().out.splitlines() == [
