@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = pytest.mark.pipeline
 
-GENERATORS = ["etegrec", "tiger", "two_tower"]
+GENERATORS = ["etegrec", "parallel", "tiger", "two_tower"]
 MODELS = sorted(
     ["item_knn", "popularity", "sasrec", *GENERATORS]
     + [f"{name}_{kind}" for name in GENERATORS for kind in ("best_signal", "ranked")]
@@ -29,7 +29,7 @@ def test_all_models_stand_in_the_table_of_results(project):
 def test_a_second_run_executes_nothing_and_publishes_nothing(project):
     before = project.runs()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 18
+    assert output.count("didn't change, skipping") == 21
     assert "already published" in output
     assert project.runs() == before
     assert project.run("git", "status", "--short") == ""
@@ -45,7 +45,7 @@ def test_the_run_in_mlflow_is_complete(project):
 def test_a_deleted_store_is_filled_again_without_any_training(project):
     (project.folder / "mlflow.db").unlink()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 18
+    assert output.count("didn't change, skipping") == 21
     assert "train_tiger/val_ndcg_at_10" in project.runs()[0]["metrics"]
 
 
