@@ -17,6 +17,7 @@ from genrec.choices import RankerNetwork
 from genrec.codes.code_table import build_code_table
 from genrec.models.etegrec.module import ETEGRec
 from genrec.models.etegrec.trainer import ETEGRecTrainer, ETEGRecTrainingConfig
+from genrec.models.parallel import Parallel
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
@@ -89,6 +90,17 @@ class TestTraining:
     @pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])
     def test_sasrec(self, histories, tmp_path, loss):
         model = SASRec(N_ITEMS, 8, 1, 2, max_history=5, loss=loss, num_negatives=4)
+        before = copy.deepcopy(model.state_dict())
+        with other_device():
+            BaseTrainer(model, config(tmp_path, monitor="val_ndcg_at_10", monitor_mode="max")).train(
+                training_loader(histories, "causal", 5, 4, 0, 0), window_loader(histories, "validation", 5, 4, 0)
+            )
+        assert is_trained(model, before)
+
+    @pytest.mark.parametrize("num_negatives", [0, 4])
+    def test_parallel(self, histories, tmp_path, num_negatives):
+        model = Parallel(N_ITEMS, LEVELS, CODES, 8, 1, 2, max_history=5, num_negatives=num_negatives, warmup_steps=1)
+        model.set_digits(torch.cat([torch.full((1, LEVELS), -1), torch.randint(0, CODES, (N_ITEMS, LEVELS))]))
         before = copy.deepcopy(model.state_dict())
         with other_device():
             BaseTrainer(model, config(tmp_path, monitor="val_ndcg_at_10", monitor_mode="max")).train(
@@ -272,12 +284,15 @@ STAGES = {
     "train": [
         ("fetch_data", ()), ("prepare_data", ()), ("count_transitions", ()), ("train_sasrec", ()),
         ("extract_embeddings", ()), ("train_rqvae", ()), ("build_code_table", ()), ("train_tiger", ()),
-        ("train_etegrec", ()), ("train_two_tower", ()), ("generate_candidates", ()), ("train_ranker", ()),
+        ("train_etegrec", ()), ("train_two_tower", ()), ("build_digits", ()),
+        ("train_parallel", ()), ("generate_candidates", ()), ("train_ranker", ()),
     ],
-    "evaluate": [("evaluate", (name,)) for name in ("sasrec", "tiger", "etegrec", "two_tower")]
+    "evaluate": [("evaluate", (name,)) for name in ("sasrec", "tiger", "etegrec", "two_tower", "parallel")]
     + [("generate_candidates", ()), ("evaluate_ranker", ())],
 }  # fmt: skip
-WITHOUT_DEVICE = {"fetch_data", "prepare_data", "count_transitions", "extract_embeddings", "build_code_table"}
+WITHOUT_DEVICE = {
+    "fetch_data", "prepare_data", "count_transitions", "extract_embeddings", "build_code_table", "build_digits",
+}  # fmt: skip
 
 
 def run_stages(group, monkeypatch, device):

@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = pytest.mark.pipeline
 
-GENERATORS = ["etegrec", "tiger", "two_tower"]
+GENERATORS = ["etegrec", "parallel", "tiger", "two_tower"]
 MODELS = sorted(
     ["item_knn", "popularity", "sasrec", "sasrec_with_memory", *GENERATORS]
     + [f"{name}_{kind}" for name in GENERATORS for kind in ("best_signal", "ranked", "with_memory")]
@@ -29,7 +29,7 @@ def test_all_models_stand_in_the_table_of_results(project):
 def test_a_second_run_executes_nothing_and_publishes_nothing(project):
     before = project.runs()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 19
+    assert output.count("didn't change, skipping") == 23
     assert output.count("already published") == 1
     assert project.runs() == before
     assert project.run("git", "status", "--short") == ""
@@ -46,7 +46,7 @@ def test_the_run_in_mlflow_is_complete(project):
 def test_a_deleted_store_is_filled_again_without_any_training(project):
     (project.folder / "mlflow.db").unlink()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 19
+    assert output.count("didn't change, skipping") == 23
     assert "train_tiger/val_ndcg_at_10" in project.runs()[0]["metrics"]
 
 

@@ -15,6 +15,7 @@ from genrec.data.text_embeddings import plain_text
 from genrec.errors import UserError
 
 WORD = re.compile(r"\w\w+")
+IDS = ("item_id", "item_key")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def embed_words(items: pd.DataFrame, columns: Sequence[str], dim: int, seed: int
 
     Args:
         items: a row for each item_id, in their order.
-        columns: those of `items` to read; one that stands twice counts twice.
+        columns: those of `items` to read; one that stands twice counts twice. None stands for all but the ids.
         dim: of the vectors.
         seed: of the SVD's random start.
 
@@ -48,10 +49,8 @@ def embed_words(items: pd.DataFrame, columns: Sequence[str], dim: int, seed: int
         >>> words.vectors.shape, words.n_without
         ((5, 2), 1)
     """
-    missing = [column for column in columns if column not in items]
-    if missing:
-        raise UserError(f"the item table has no column {missing[0]!r}; it has {', '.join(map(str, items.columns))}")
-    weights = _tf_idf([[plain_text(value) for value in row] for row in zip(*(items[c] for c in columns), strict=True)])
+    columns = columns or described_by(items)
+    weights = _weights(items, columns)
     if dim > min(weights.shape):
         raise UserError(
             f"words of {', '.join(dict.fromkeys(columns))} make at most {min(weights.shape)} dimensions "
@@ -60,6 +59,38 @@ def embed_words(items: pd.DataFrame, columns: Sequence[str], dim: int, seed: int
         )
     n_without = int((np.diff(weights.indptr) == 0).sum())
     return WordEmbeddings(with_padding_row(_reduced(weights, dim, seed)), n_without)
+
+
+def described_by(items: pd.DataFrame) -> list[str]:
+    """The columns of an item table that say something of items: all but their ids.
+
+    Raises:
+        UserError: there is none.
+    """
+    columns = [column for column in map(str, items.columns) if column not in IDS]
+    if not columns:
+        raise UserError(
+            "words of items need an item table, but these data come without one; give fetch_data.items_path, or take "
+            "another extract_embeddings.source"
+        )
+    return columns
+
+
+def has_words(items: pd.DataFrame, dim: int) -> bool:
+    """Whether the item table, all columns but the ids, has words enough for so many dimensions."""
+    if set(map(str, items.columns)) <= set(IDS):
+        return False
+    return bool(dim <= min(_weights(items, described_by(items)).shape))
+
+
+def _weights(items: pd.DataFrame, columns: Sequence[str]) -> sparse.csr_array:
+    missing = [column for column in columns if column not in items]
+    if missing:
+        raise UserError(
+            f"the item table has no column {missing[0]!r}; it has {', '.join(map(str, items.columns))}; choose columns "
+            "that it has, or fetch a table with more"
+        )
+    return _tf_idf([[plain_text(value) for value in row] for row in zip(*(items[c] for c in columns), strict=True)])
 
 
 def _tf_idf(fields: list[list[str]]) -> sparse.csr_array:

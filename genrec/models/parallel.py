@@ -1,14 +1,18 @@
 """Parallel semantic IDs as they are trained: by a softmax over items, and a little by each digit's own."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrec.errors import UserError
 from genrec.models.softmax import ItemSoftmax
-from genrec.networks.parallel import ParallelNetwork
+from genrec.networks.generating.parallel import ParallelNetwork
 from genrec.retrieval.ranks import ranking_figures
+from genrec.storage.files import load_arrays
 from genrec.training.lightning import pl
 from genrec.training.schedules import scheduled
 
@@ -93,3 +97,28 @@ class Parallel(ParallelNetwork, pl.LightningModule):
             self.parameters(), lr=self.learning_rate, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
         )
         return scheduled(optimizer, self.schedule, self.warmup_steps, self)
+
+
+def load_digits(file: Path, n_items: int, code_num: int) -> Tensor:
+    """Read a table of digits and check that it fits the catalogue and the codes.
+
+    Returns:
+        (n_items + 1, num_digits) int32, row 0 = -1.
+
+    Raises:
+        UserError: the file is damaged; the table has other rows than the catalogue, or a code outside 0..code_num - 1.
+    """
+    array = load_arrays(file).get("array")
+    if array is None or array.dtype.kind not in "iu":
+        kind = "several arrays" if array is None else str(array.dtype)
+        raise UserError(f"{file} must hold one array of integers, got {kind}; build it with `build_digits`")
+    if array.ndim != 2 or len(array) != n_items + 1 or not array.shape[1]:
+        raise UserError(
+            f"{file} must have a row for padding and each of the {n_items} items, got shape {array.shape}; build it "
+            "again from these items' embeddings"
+        )
+    if (array[0] != -1).any() or (array[1:] < 0).any() or (array[1:] >= code_num).any():
+        raise UserError(
+            f"{file} must hold -1 in row 0 and codes 0..{code_num - 1} (build_digits.code_num) below it; build it again"
+        )
+    return torch.from_numpy(array.astype(np.int32))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genrec.models.log_sum_exp import log_sum_exp_of_products
+from genrec.layers.log_sum_exp import log_sum_exp_of_products
 from genrec.networks.sequential.repeats import RepeatBias, visible_repeats
 
 VectorsOf = Callable[[Tensor], Tensor]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from genrec.params.types import Positive, Switch, nested, section
+from genrec.params.types import Integer, Positive, Switch, nested, section
 
 
 @nested
@@ -17,11 +17,20 @@ class TextEncoder:
     batch_size: Positive
 
 
+@nested
+class Words:
+    """Which columns of the item table are read for words, none for all but the ids, and what they are reduced to."""
+
+    columns: tuple[Annotated[str, Field(min_length=1)], ...]
+    dim: Annotated[Integer, Field(ge=2)]
+
+
 @section
 class ExtractEmbeddings:
-    source: Literal["sasrec", "text", "file"]
+    source: Literal["sasrec", "words", "sasrec+words", "text", "file"]
     path: str
     text: TextEncoder
+    words: Words
     standardize: Switch
 
     @field_validator("path")

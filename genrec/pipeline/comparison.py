@@ -97,7 +97,7 @@ def seeds_table(runs: Sequence[FinishedRun]) -> str:
     for run in runs:
         if _others(run, SEED) == _others(runs[0], SEED):
             of_seeds.setdefault(run.params[SEED], run)
-    pattern = re.compile(rf"evaluate_\w+/(\w+)/test/{PROTOCOLS[0]}/{MEASURES[0]}")
+    pattern = re.compile(rf"stages/evaluate_\w+/(\w+)/test/{PROTOCOLS[0]}/{MEASURES[0]}")
     found = [match for match in map(pattern.fullmatch, sorted(runs[0].metrics)) if match]
     if not found:
         raise UserError(f"the newest run has no {MEASURES[0]} of a test; put 10 into evaluate.ks and run again")

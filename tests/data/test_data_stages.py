@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
+from genrec.data.words import embed_words
 from genrec.errors import UserError
+from genrec.models.sasrec import SASRec
 from genrec.params.reading import read_params
 from genrec.sequences.histories import Histories
+from genrec.storage.checkpoint import save_model
 from stages import extract_embeddings, fetch_data, prepare_data
 
 PROJECT = Path(__file__).parents[2]
@@ -213,6 +217,51 @@ def test_titles_become_item_embeddings(project, amazon, fake_encoder):
     assert (embeddings.shape, embeddings.dtype) == ((11, 768), np.float32)
     assert not embeddings[0].any()
     np.testing.assert_allclose(np.linalg.norm(embeddings[1:], axis=1), 1, atol=1e-6)
+
+
+def words_of(*columns, dim=3):
+    return {"columns": list(columns), "dim": dim}
+
+
+def test_words_become_item_embeddings(project, amazon):
+    titles = ["red nail lacquer", "blue nail lacquer", "red lip balm", "blue lip balm", "foam"]
+    lines = [json.dumps({"asin": f"B{n}", "title": title}) for n, title in enumerate(titles)]
+    embeddings = extracted(project, given_items(amazon, *lines), source="words", words=words_of("title"))
+    items = pd.read_parquet("data/prepared/items.parquet")
+    assert np.array_equal(embeddings, embed_words(items, ["title"], 3, seed=0).vectors)
+    assert (embeddings[1:5] != 0).any(axis=1).all()
+
+
+def test_words_stand_beside_sasrecs_vectors_and_neither_is_louder(project, amazon):
+    Path("data/models").mkdir(parents=True)
+    torch.manual_seed(0)
+    save_model(SASRec(10, 8, 1, 2, 0.1, 6), Path("data/models/sasrec.ckpt"))
+    lines = [json.dumps({"asin": f"B{n}", "title": f"{('red', 'blue')[n % 2]} {('foam', 'balm')[n // 5]}"})
+             for n in range(10)]  # fmt: skip
+    embeddings = extracted(project, given_items(amazon, *lines), source="sasrec+words", words=words_of("title"))
+    assert embeddings.shape == (11, 8 + 3)
+    assert not embeddings[0].any()
+    for part in np.split(embeddings, [8], axis=1):
+        assert np.square(part[1:]).sum(axis=1).mean() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (words_of("movie_title"), "has no column 'movie_title'; it has item_id, item_key, title, .*choose columns"),
+        (words_of("title", dim=9), "make at most 1 dimensions .* got dim=9; lower it"),
+    ],
+)
+def test_words_that_the_item_table_lacks_are_told(project, amazon, words, message):
+    with pytest.raises(UserError, match=message):
+        extracted(project, amazon, source="words", words=words)
+
+
+def test_data_without_an_item_table_have_no_words(project):
+    rows = [f"u{user} " + " ".join(f"i{(user + step) % 10}" for step in range(6)) for user in range(12)]
+    Path("rows.txt").write_text("\n".join(rows) + "\n")
+    with pytest.raises(UserError, match=r"need an item table, .* give fetch_data\.items_path"):
+        extracted(project, {"name": "sequences", "path": "rows.txt"}, source="words")
 
 
 def test_a_column_that_the_item_table_lacks_is_named(project, amazon, fake_encoder):

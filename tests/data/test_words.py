@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from genrec.data.words import embed_words, join_embeddings
+from genrec.data.words import embed_words, has_words, join_embeddings
 from genrec.errors import UserError
 
 TITLES = ["red nail lacquer", "blue nail lacquer", "red lip balm", "blue lip balm", "shaving foam", "shaving brush"]
@@ -109,3 +109,21 @@ def test_an_item_that_a_source_does_not_know_has_its_mean_and_does_not_move_it()
 
 def test_a_source_that_says_the_same_of_all_items_says_nothing():
     np.testing.assert_array_equal(join_embeddings([source([2.0], [2.0])]), source([0.0], [0.0]))
+
+
+def test_no_columns_stand_for_all_but_the_ids():
+    table = items(item_id=range(1, 7), item_key=[f"same words {n}" for n in range(6)], title=TITLES, brand=["acme"] * 6)
+    chosen, all_of_them = (embed_words(table, columns, 3, seed=0).vectors for columns in (["title", "brand"], []))
+    assert (chosen == all_of_them).all()
+
+
+def test_a_table_of_ids_alone_has_no_words():
+    table = items(item_id=[1, 2, 3], item_key=["red lacquer", "red balm", "red lacquer"])
+    with pytest.raises(UserError, match=r"need an item table, .* give fetch_data\.items_path, or take another"):
+        embed_words(table, [], 2, seed=0)
+    assert not has_words(table, 2)
+
+
+@pytest.mark.parametrize(("dim", "is_enough"), [(6, True), (7, False)])
+def test_a_table_has_words_enough_for_as_many_dimensions_as_items_and_shared_words_allow(dim, is_enough):
+    assert has_words(items(item_id=range(1, 7), title=TITLES), dim) == is_enough

@@ -262,6 +262,10 @@ PARAMS: list[Case] = [
     ("train_rqvae.hidden_dims", [8, 0], ("train_rqvae.hidden_dims.1: input should be greater than or equal to 1",)),
     ("train_rqvae.validate_every", 99, ("train_rqvae.validate_every: must be at most max_epochs=4, got 99",)),
     ("train_rqvae.gates.min_usage", 1.1, ("input should be less than or equal to 1, got 1.1",)),
+    ("build_digits.code_num", 1, ("build_digits.code_num: input should be greater than or equal to 2, got 1",)),
+    ("build_digits.word_digits", -1, ("build_digits.word_digits: input should be greater than or equal to 0",)),
+    ("train_parallel.num_heads", 3, ("train_parallel.num_heads: must divide embedding_dim=8, got 3",)),
+    ("train_parallel.schedule", "linear", ("train_parallel.schedule: input should be 'constant', 'inverse_sqrt'",)),
     ("train_tiger.generator", None, ("train_tiger.generator: input should be a dictionary",)),
     ("train_etegrec.cycle", 3, ("train_etegrec.max_epochs: must be a multiple of cycle=3",)),
     ("evaluate.ks", [], ("evaluate.ks: must be one or more numbers, strictly ascending",)),
@@ -337,6 +341,7 @@ HISTORY = {
 TABLE, EMBEDDINGS, HISTORIES = "data/code_table.npy", "data/item_embeddings.npy", "data/prepared/histories.npz"
 RQVAE, TIGER = "data/models/rqvae.ckpt", "data/models/tiger.ckpt"
 SASREC, ETEGREC = "data/models/sasrec.ckpt", "data/models/etegrec.ckpt"
+PARALLEL, DIGITS = "data/models/parallel.ckpt", "data/digits.npy"
 TWO_TOWER, RANKER = "data/models/two_tower.ckpt", "data/models/rankers/two_tower.ckpt"
 CANDIDATES = "data/candidates/two_tower_test.parquet"
 Content = bytes | Callable[[bytes], bytes] | str | None
@@ -355,6 +360,19 @@ FILES: list[tuple[str, str, Content, tuple[str, ...]]] = [
     ("train_tiger", TABLE, changed(CODES, (3, 1), 4), ("codes 0..3 (model.code_num)",)),
     ("train_tiger", TABLE, changed(CODES, (3, 1), -1), ("codes 0..3",)),
     ("train_tiger", TABLE, changed(CODES, 3, CODES[4]), ("gives two items the same semantic ID",)),
+    ("build_digits", EMBEDDINGS, None, ("data/item_embeddings.npy not found",)),
+    ("build_digits", EMBEDDINGS, npy(np.ones((10, 5))), ("got 4 digits of 5 dimensions; choose another number",)),
+    ("train_parallel", DIGITS, None, ("data/digits.npy not found",)),
+    ("train_parallel", DIGITS, cut, ("is no sound file of numpy arrays", "delete it and run `dvc repro`")),
+    ("train_parallel", DIGITS, npz(a=CODES), ("must hold one array of integers, got several arrays",)),
+    ("train_parallel", DIGITS, npy(CODES.astype(float)), ("must hold one array of integers, got float64",)),
+    ("train_parallel", DIGITS, npy(CODES[:-1]), ("each of the 9 items, got shape (9, 3)", "build it again")),
+    ("train_parallel", DIGITS, npy(CODES[:, :0]), ("got shape (10, 0)",)),
+    ("train_parallel", DIGITS, npy(CODES[::-1]), ("must hold -1 in row 0 and codes 0..7 (build_digits.code_num)",)),
+    ("train_parallel", DIGITS, changed(CODES, (3, 1), 8), ("codes 0..7 (build_digits.code_num)",)),
+    ("evaluate_parallel", PARALLEL, cut, ("is not a checkpoint of Parallel",)),
+    ("evaluate_parallel", PARALLEL, "data/models/other_parallel.ckpt", ("trained with n_items=8", "train it again")),
+    ("generate_candidates", PARALLEL, "data/models/other_parallel.ckpt", ("parallel.ckpt was trained with n_items=8",)),
     ("train_rqvae", EMBEDDINGS, None, ("data/item_embeddings.npy not found",)),
     ("train_rqvae", EMBEDDINGS, cut, ("is no sound file of numpy arrays", "numpy.save")),
     ("train_rqvae", EMBEDDINGS, changed(VECTORS, (3, 1), np.nan), ("1 rows hold NaN or infinity, the first is row 3",)),

@@ -38,6 +38,13 @@ TINY: dict[str, Any] = {
         "hidden_dims": [8], "latent_dim": 4, "batch_size": 8, "max_epochs": 4, "validate_every": 2,
         "gates": {"min_usage": 0.0, "min_entropy": 0.0, "max_collision_rate": 1.0},
     },
+    "build_digits": {
+        "embedding_digits": 4, "code_num": 8, "iterations": 2,
+        "gates": {"min_usage": 0.0, "min_entropy": 0.0, "max_collision_rate": 1.0},
+    },
+    "train_parallel": {
+        "embedding_dim": 8, "num_layers": 1, "max_history": 6, "max_epochs": 3, "batch_size": 16, "warmup_steps": 2,
+    },
     "train_tiger": {"generator": _GENERATOR, "batch_size": 16, "max_epochs": 3, "n_beams": 10, "warmup_steps": 2},
     "train_etegrec": {
         "generator": _GENERATOR, "batch_size": 16, "n_beams": 10, "warmup_steps": 2, "cycle": 2, "max_epochs": 4,

@@ -39,6 +39,7 @@ from genrec.data.readers import read_interactions
 from genrec.data.sources import layout_of
 from genrec.errors import UserError
 from genrec.models.etegrec.module import ETEGRec
+from genrec.models.parallel import Parallel
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
@@ -79,6 +80,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     items.to_parquet(folder / "data/prepared/items.parquet")
     np.save(folder / "data/item_embeddings.npy", VECTORS)
     np.save(folder / "data/code_table.npy", CODES)
+    np.save(folder / "data/digits.npy", CODES)
     (folder / "data/raw/good.csv").write_text(GOOD)
     columns = {"user_key": "user_id", "item_key": "item_id"}
     Manifest("interactions", RawFile("good.csv", "", Layout("delimited", columns))).save(folder / "data/raw")
@@ -91,6 +93,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_model(Tiger(13, **SIZE, code_length=3, n_items=n_items), models / f"{name}tiger.ckpt")
         save_model(ETEGRec(n_items, {**sizes, "num_embeddings": 4}, **SIZE), models / f"{name}etegrec.ckpt")
         save_model(HistoryTowers(n_items, embedding_dim=8), models / f"{name}two_tower.ckpt")
+        save_model(Parallel(n_items, 3, 4, 8, 1, 2, max_history=6), models / f"{name}parallel.ckpt")
     (models / "rankers").mkdir()
     (folder / "data/candidates").mkdir()
     for name, n_items in (("two_tower", 9), ("other", 8)):

@@ -150,7 +150,12 @@ class TestValues:
             ("model.num_levels", 0, "input should be greater than or equal to 1"),
             ("prepare_data.min_user_interactions", 2, "input should be greater than or equal to 3"),
             ("prepare_data.ties", "fil", "input should be 'file', 'item' or 'hash'"),
-            ("extract_embeddings.source", "texts", "input should be 'sasrec', 'text' or 'file'"),
+            (
+                "extract_embeddings.source",
+                "texts",
+                "should be 'sasrec', 'words', 'sasrec+words', 'text' or 'file'",
+            ),
+            ("extract_embeddings.words.dim", 1, "input should be greater than or equal to 2"),
             ("extract_embeddings.text.model", "", "string should have at least 1 character"),
             ("extract_embeddings.text.max_length", 0, "input should be greater than or equal to 1"),
             ("train_sasrec.num_heads", 0, "input should be greater than or equal to 1"),

@@ -95,7 +95,7 @@ def test_what_is_not_there_is_named(runs, parameter, words):
 
 
 def of_seed(seed, recall, model="tiger", **params):
-    names = [f"evaluate_{model}/{model}/test/{kind}" for kind in ("excluded/recall_at_10", "excluded/ndcg_at_10",
+    names = [f"stages/evaluate_{model}/{model}/test/{kind}" for kind in ("excluded/recall_at_10", "excluded/ndcg_at_10",
                                                                   "kept/recall_at_10", "kept/ndcg_at_10")]  # fmt: skip
     return FinishedRun({"seed": str(seed), **params}, dict(zip(names, (recall, 0.5, 0.25, 0.125), strict=True)))
 

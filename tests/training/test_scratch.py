@@ -187,7 +187,8 @@ def sections_read(tree):
 
 def test_every_stage_that_trains_is_looked_at():
     assert [file.stem for file in STAGES] == [
-        "train_etegrec", "train_ranker", "train_rqvae", "train_sasrec", "train_tiger", "train_two_tower",
+        "train_etegrec", "train_parallel", "train_ranker", "train_rqvae", "train_sasrec", "train_tiger",
+        "train_two_tower",
     ]  # fmt: skip
 
 

@@ -63,8 +63,19 @@ def refuse_collapse(codes: Tensor) -> None:
         )
 
 
-def check_gates(health: Mapping[str, float], min_usage: float, min_entropy: float, max_collision_rate: float) -> None:
+def check_gates(
+    health: Mapping[str, float],
+    min_usage: float,
+    min_entropy: float,
+    max_collision_rate: float,
+    place: str = "train_rqvae.gates",
+    way_out: str = "Train it longer, change model.code_num or model.num_levels, or take train_rqvae.tokenizer=rqkmeans",
+) -> None:
     """Refuse a tokenizer whose figures are outside the bounds.
+
+    Args:
+        place: where the bounds stand in params.yaml.
+        way_out: what helps.
 
     Raises:
         UserError: names each figure and its bound.
@@ -79,7 +90,4 @@ def check_gates(health: Mapping[str, float], min_usage: float, min_entropy: floa
         if (health[name] < bound if is_lower else health[name] > bound)
     ]
     if broken:
-        raise UserError(
-            f"the tokenizer failed its gates (train_rqvae.gates): {'; '.join(broken)}. Train it longer, change "
-            "model.code_num or model.num_levels, or take train_rqvae.tokenizer=rqkmeans"
-        )
+        raise UserError(f"the tokenizer failed its gates ({place}): {'; '.join(broken)}. {way_out}")

@@ -62,4 +62,15 @@ def test_gates_name_each_figure_and_its_bound():
 
 
 def test_figures_at_their_bounds_pass():
+    with pytest.raises(
+        UserError, match=r"failed its gates \(build_digits.gates\): min_usage 0.100 is below 0.5. Do that"
+    ):
+        check_gates(
+            {"min_usage": 0.1, "min_entropy": 1.0, "collision_rate": 0.0},
+            0.5,
+            0.7,
+            0.3,
+            "build_digits.gates",
+            "Do that",
+        )
     check_gates({"min_usage": 0.8, "min_entropy": 0.7, "collision_rate": 0.3}, 0.8, 0.7, 0.3)

@@ -9,25 +9,18 @@ Letters: b batch, t positions, m digits, k codes a digit, d dim.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrec.codes.code_table import append_collision_codes
-from genrec.generation.beam_search import beam_search
-from genrec.generation.generated_items import GeneratedItems
-from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree
 from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
 from genrec.networks.sequential.causal import CausalTransformer, last_states
 from genrec.networks.sequential.repeats import RepeatBias
-from genrec.retrieval.ranks import top_items
 
-CHUNK_ITEMS = 2**14  # of a catalogue that is ranked piece by piece
-BEAM_ROWS = 2**12  # users times beams of one search
+CHUNK_ITEMS = 2**14  # of a catalogue whose vectors are made piece by piece
 
 
 class ParallelNetwork(nn.Module):
@@ -68,7 +61,6 @@ class ParallelNetwork(nn.Module):
         )
         self.repeats = RepeatBias(max_history) if learns_repeats else None
         self._table: Tensor | None = None
-        self._tree: tuple[Tensor, PrefixTree] | None = None
         initialize_weights(self, "normal")
         # a mean of m vectors is as long as one of SASRec's
         nn.init.normal_(self.codebooks, std=0.02 * num_digits**0.5)
@@ -142,95 +134,3 @@ class ParallelNetwork(nn.Module):
         if self._table is None:
             self._table = torch.cat([self.item_vectors(part) for part in items.split(CHUNK_ITEMS)])
         return self._table
-
-    @torch.no_grad()
-    def best_items(self, history: Tensor, k: int) -> GeneratedItems:
-        """The k items of the highest scores, in memory that does not grow with the catalogue.
-
-        Every item is ranked; of equal scores the lower item_id stands first. `log_probs` are up to a constant of the
-        user.
-        """
-        found = GeneratedItems(history.new_zeros(len(history), 0), self.log_scale.new_zeros(len(history), 0))
-        for first, scores in self._scores_in_parts(history):
-            if first == 0:
-                scores[:, 0] = -torch.inf
-            found = _merged(found, first, scores, k)
-        missing = k - found.items.shape[1]
-        return GeneratedItems(F.pad(found.items, (0, missing)), F.pad(found.log_probs, (0, missing), value=-torch.inf))
-
-    def _scores_in_parts(self, history: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """The first item of a part of the catalogue, and the scores of that part, (b, n_part)."""
-        users, history = self.user_vectors(history), last_items(history, self.max_history)
-        bias = None if self.repeats is None else self.repeats.at_places(history)
-        for items in torch.arange(self.n_items + 1, device=history.device).split(CHUNK_ITEMS):
-            scores = users @ self.item_vectors(items).T
-            first = int(items[0])
-            if bias is not None:
-                is_inside = (history >= first) & (history < first + len(items))
-                places = (history - first).clamp(0, len(items) - 1)
-                scores = scores.scatter_add(1, places, bias.masked_fill(~is_inside, 0).to(scores.dtype))
-            yield first, scores
-
-    @torch.no_grad()
-    def generate(self, history: Tensor, n_beams: int, constrained: bool = True) -> GeneratedItems:
-        """The items that a beam search finds by the digits' own probabilities, one digit after another.
-
-        No digit knows of the others, nor of repeats: this is what the digits alone are worth beside item scores.
-
-        Args:
-            history: (b, t) int64 item_ids.
-            constrained: to digits of items; else some beams are none.
-        """
-        n_users = max(BEAM_ROWS // n_beams, 1)
-        found = [self._generate(part, n_beams, constrained) for part in history.split(n_users)]
-        return GeneratedItems(torch.cat([part.items for part in found]), torch.cat([part.log_probs for part in found]))
-
-    def _generate(self, history: Tensor, n_beams: int, constrained: bool) -> GeneratedItems:
-        decoder = DigitDecoder(self.digit_logits(self.user_vectors(history)).log_softmax(-1))
-        if constrained:
-            beams = beam_search(decoder, self.prefix_tree, n_beams)
-            items = self.prefix_tree.items[beams.nodes].masked_fill(beams.log_probs == -torch.inf, 0)
-        else:
-            beams = beam_search(decoder, FullTree(self.code_num, self.num_digits), n_beams)
-            # of items that share all digits the first
-            items = self.prefix_tree.find(F.pad(beams.codes, (0, 1)))
-        return GeneratedItems(items, beams.log_probs)
-
-    @property
-    def prefix_tree(self) -> PrefixTree:
-        """Of the digits and a collision code, by which items that share all digits differ."""
-        if self._tree is None or not torch.equal(self._tree[0], self.digits):
-            digits = self.digits.clone()
-            rows = F.pad(append_collision_codes(digits[1:]), (0, 0, 1, 0), value=-1)
-            self._tree = digits, build_prefix_tree(rows)
-        return self._tree[1]
-
-
-class DigitDecoder:
-    """What a beam search asks of digits that were all predicted at once; a collision code behind them is free.
-
-    Args:
-        log_probs: (b, m, k).
-    """
-
-    def __init__(self, log_probs: Tensor) -> None:
-        self.log_probs = log_probs
-        self.digit = 0
-
-    def start(self) -> Tensor:
-        return self.log_probs[:, :1]
-
-    def advance(self, parents: Tensor, codes: Tensor) -> Tensor:
-        self.digit += 1
-        if self.digit == self.log_probs.shape[1]:
-            return self.log_probs.new_zeros(()).expand(*parents.shape, self.log_probs.shape[2])
-        return self.log_probs[:, self.digit, None].expand(-1, parents.shape[1], -1)
-
-
-def _merged(found: GeneratedItems, first: int, scores: Tensor, k: int) -> GeneratedItems:
-    """The k best of those found so far and of the items first, first + 1, ..., whose ids are all higher."""
-    part = top_items(F.pad(scores, (1, 0)), k)  # 1, 2, ... in the part; 0 where it is smaller
-    part_scores = F.pad(scores, (1, 0), value=-torch.inf).gather(1, part)
-    items = torch.cat([found.items, (part + first - 1).masked_fill(part == 0, 0)], dim=1)
-    best, order = torch.cat([found.log_probs, part_scores], dim=1).sort(dim=1, descending=True, stable=True)
-    return GeneratedItems(items.gather(1, order[:, :k]), best[:, :k])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from genrec.models import log_sum_exp
-from genrec.models.log_sum_exp import log_sum_exp_of_products
+from genrec.layers import log_sum_exp
+from genrec.layers.log_sum_exp import log_sum_exp_of_products
 
 ROWS, COLUMNS = torch.tensor([0, 2, 2, 6]), torch.tensor([3, 0, 10, 5])
 

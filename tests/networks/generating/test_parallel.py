@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from genrec.networks import parallel as parallel_module
-from genrec.networks.parallel import ParallelNetwork
+from genrec.networks import digit_decoding
+from genrec.networks.digit_decoding import DigitSearch, best_items
+from genrec.networks.generating.parallel import ParallelNetwork
 from genrec.retrieval.ranks import top_items
 
 N_ITEMS, DIGITS, CODES = 40, 4, 6
@@ -90,8 +91,8 @@ def test_scores_follow_the_steps_of_a_fused_optimizer():
 def test_ranking_in_parts_is_the_exact_ranking(monkeypatch, part):
     model = network()
     expected = top_items(model.scores(HISTORY), 10)
-    monkeypatch.setattr(parallel_module, "CHUNK_ITEMS", part)
-    found = model.best_items(HISTORY, 10)
+    monkeypatch.setattr(digit_decoding, "CHUNK_ITEMS", part)
+    found = best_items(model, HISTORY, 10)
     assert torch.equal(found.items, expected)
     torch.testing.assert_close(found.log_probs, model.scores(HISTORY).gather(1, expected))
 
@@ -99,8 +100,8 @@ def test_ranking_in_parts_is_the_exact_ranking(monkeypatch, part):
 @torch.no_grad()
 def test_of_items_that_share_all_digits_the_lower_item_id_stands_first(monkeypatch):
     model = network(learns_repeats=False)
-    monkeypatch.setattr(parallel_module, "CHUNK_ITEMS", 8)
-    for items in model.best_items(HISTORY, N_ITEMS).items.tolist():
+    monkeypatch.setattr(digit_decoding, "CHUNK_ITEMS", 8)
+    for items in best_items(model, HISTORY, N_ITEMS).items.tolist():
         assert items.index(12) == items.index(5) + 1
 
 
@@ -109,12 +110,12 @@ def test_of_a_history_longer_than_trained_on_the_last_items_are_read():
     model = network()
     long = torch.tensor([[40, 17, 3, 5, 9, 5, 1, 2, 0]])
     torch.testing.assert_close(model.scores(long), model.scores(torch.tensor([[3, 5, 9, 5, 1, 2]])))
-    assert torch.equal(model.best_items(long, 9).items, model.best_items(torch.tensor([[3, 5, 9, 5, 1, 2]]), 9).items)
+    assert torch.equal(best_items(model, long, 9).items, best_items(model, torch.tensor([[3, 5, 9, 5, 1, 2]]), 9).items)
 
 
 @torch.no_grad()
 def test_a_list_longer_than_the_catalogue_ends_in_zeros():
-    items = network().best_items(HISTORY, N_ITEMS + 3).items
+    items = best_items(network(), HISTORY, N_ITEMS + 3).items
     assert sorted(items[0].tolist()) == [0, 0, 0, *range(1, N_ITEMS + 1)]
     assert (items[:, -3:] == 0).all()
 
@@ -122,7 +123,7 @@ def test_a_list_longer_than_the_catalogue_ends_in_zeros():
 @torch.no_grad()
 def test_a_search_with_as_many_beams_as_items_orders_them_by_their_digits_alone():
     model = network(learns_repeats=False)
-    found = model.generate(HISTORY, N_ITEMS)
+    found = DigitSearch(model).generate(HISTORY, N_ITEMS)
     log_probs = model.digit_logits(model.user_vectors(HISTORY)).log_softmax(-1)
     digits = model.digits[found.items].long()  # (users, items, digits)
     expected = log_probs[torch.arange(3)[:, None, None], torch.arange(DIGITS), digits].sum(2)
@@ -137,7 +138,7 @@ def test_a_search_with_as_many_beams_as_items_orders_them_by_their_digits_alone(
 @torch.no_grad()
 def test_an_unconstrained_search_finds_the_likeliest_digits_whether_or_not_an_item_has_them():
     model = network()
-    found = model.generate(HISTORY, 5, constrained=False)
+    found = DigitSearch(model).generate(HISTORY, 5, constrained=False)
     likeliest = model.digit_logits(model.user_vectors(HISTORY)).argmax(-1)
     expected = [(model.digits[1:] == digits).all(1).nonzero()[:1, 0] + 1 for digits in likeliest]
     assert found.items[:, 0].tolist() == [int(items.sum()) for items in expected]
