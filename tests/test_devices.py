@@ -189,10 +189,13 @@ class TestWaiting:
         # The tokens were asked for twice a step, and each time the whole table was compared with its copy.
         model = tiger(encoder)
         history = torch.tensor([[1, 2, 3], [4, 5, 0]])
-        target = history.roll(-1, 1) if encoder == "causal" else torch.tensor([4, 6])
+        target = torch.tensor([4, 6]) if encoder == "bidirectional" else history.roll(-1, 1)
         waits = self.waits(model, {"history": history, "target": target}, lambda batch: model.training_step(batch, 0))
-        # rows of known targets, twice; without causality whether anything is padding, twice
-        allowed = {"aten.index.Tensor": 2, "aten._local_scalar_dense.default": 0 if encoder == "causal" else 2}
+        # rows of known targets, twice for each loss; without causality whether anything is padding, twice
+        allowed = {
+            "aten.index.Tensor": 4 if encoder == "items" else 2,
+            "aten._local_scalar_dense.default": 2 if encoder == "bidirectional" else 0,
+        }
         assert waits == {name: times for name, times in allowed.items() if times}
 
     def test_a_step_of_etegrec_waits_for_its_rows_alone(self):

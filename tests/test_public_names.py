@@ -100,8 +100,9 @@ SIGNATURES_TRAINERS = {
 SIGNATURES_TIGER = {
     "genrec.models.tiger.Tiger": (
         "vocab_size, embedding_dim=512, num_heads=8, num_layers=6, attn_dim=2048, dropout=0.1, max_seq_length=1024,"
-        " learning_rate=0.0001, *, code_length=4, n_items=0, head_dim=None, causal=False, weight_decay=0.0,"
-        " warmup_steps=0, schedule='constant', n_beams=20"
+        " learning_rate=0.0001, *, code_length=4, n_items=0, head_dim=None, causal=False, itemwise=False,"
+        " decoder_dropout=0.1, item_vectors=False, learns_repeats=False, dense_loss_weight=0.0, num_negatives=2048,"
+        " weight_decay=0.0, warmup_steps=0, schedule='constant', n_beams=20"
     ),
     "genrec.models.tiger.Tiger.forward": "self, input_ids, attention_mask=None",
     "genrec.models.tiger.Tiger.generate": (
