@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrec.errors import UserError
-from genrec.models.softmax import ItemSoftmax
+from genrec.models.softmax import ItemSoftmax, VectorsOf
 from genrec.networks.generating.parallel import ParallelNetwork
 from genrec.retrieval.ranks import ranking_figures
 from genrec.storage.files import load_arrays
@@ -67,11 +67,19 @@ class Parallel(ParallelNetwork, pl.LightningModule):
         Args:
             batch: `history` and `target`, (b, t) int64, padded with 0 on the right.
         """
-        states, known = self(batch["history"]), batch["target"] != 0
-        item_loss = self.softmax(states, batch, self.item_vectors, self.repeats)
+        vectors_of, known = self._vectors_of_a_step(), batch["target"] != 0
+        states = self.transformer(batch["history"], vectors_of) * self.log_scale.exp()
+        item_loss = self.softmax(states, batch, vectors_of, self.repeats)
         digit_loss = self._digit_loss(states[known], batch["target"][known])
         loss = item_loss + self.digit_loss_weight * digit_loss
         return {"loss": loss, "item_loss": item_loss, "digit_loss": digit_loss}
+
+    def _vectors_of_a_step(self) -> VectorsOf:
+        """As `item_vectors`; where a step needs all items' vectors anyway, each is made once and looked up."""
+        if self.softmax.num_negatives < self.n_items:
+            return self.item_vectors
+        table = self.item_vectors(torch.arange(self.n_items + 1, device=self.digits.device))
+        return lambda items: F.embedding(items, table)
 
     def _digit_loss(self, states: Tensor, targets: Tensor) -> Tensor:
         """The mean cross-entropy of some digits: states (n, d), targets (n,)."""

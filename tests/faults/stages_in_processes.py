@@ -39,7 +39,7 @@ TINY: dict[str, Any] = {
         "gates": {"min_usage": 0.0, "min_entropy": 0.0, "max_collision_rate": 1.0},
     },
     "build_digits": {
-        "embedding_digits": 4, "code_num": 8, "iterations": 2,
+        "embedding_digits": 4, "word_digits": 0, "code_num": 8, "iterations": 2,
         "gates": {"min_usage": 0.0, "min_entropy": 0.0, "max_collision_rate": 1.0},
     },
     "train_parallel": {

@@ -93,3 +93,16 @@ def test_it_learns_a_cycle_by_digits_alone(num_negatives):
         parallel.losses({"history": walks[:, :-1], "target": walks[:, 1:]})["loss"].backward()
         optimizer.step()
     assert torch.equal(best_items(parallel, walks[:, :3], 1).items[:, 0], walks[:, 3])
+
+
+def test_vectors_that_are_looked_up_have_the_loss_and_gradients_of_vectors_that_are_made():
+    parallel = model(num_negatives=0, dropout=0.0, digit_loss_weight=0.0).double()
+    batch = {"history": torch.tensor([[3, 1, 0], [4, 4, 2]]), "target": torch.tensor([[1, 2, 0], [4, 2, 1]])}
+    found = []
+    for vectors_of in (parallel._vectors_of_a_step(), parallel.item_vectors):
+        parallel._vectors_of_a_step = lambda vectors_of=vectors_of: vectors_of
+        parallel.zero_grad()
+        loss = parallel.losses(batch)["loss"]
+        loss.backward()
+        found.append((loss.detach(), parallel.codebooks.grad.clone()))
+    torch.testing.assert_close(found[0], found[1])
