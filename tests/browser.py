@@ -5,12 +5,15 @@ What a page asks for elsewhere fails and stands among its errors, so a page with
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -42,6 +45,21 @@ class Browser:
     def open(self, page: str | Path) -> None:
         """Load an address, or a file of this machine."""
         self.driver.get(page.resolve().as_uri() if isinstance(page, Path) else page)
+
+    def open_when_it_answers(self, address: str, seconds: float = 180) -> None:
+        """Load an address of a server that may still be starting.
+
+        Raises:
+            TimeoutException: nothing answers in time.
+        """
+
+        def is_open(driver: WebDriver) -> bool:
+            with suppress(WebDriverException):
+                driver.get(address)
+                return True
+            return False
+
+        WebDriverWait(self.driver, seconds, poll_frequency=1).until(is_open)
 
     def errors(self) -> list[str]:
         """What the console has called an error since the start: of scripts, and of files that could not be loaded."""

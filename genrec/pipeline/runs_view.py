@@ -51,8 +51,11 @@ def runs_view(headline: Sequence[str], metrics: Collection[str], created: int) -
     sections = [("figures", "Headline", True), ("curves", "Training", True)]
     closed = sorted({name.rpartition("/")[0] for name in metrics if "/" in name})
     sections += [(f"rest-{i}", name, False) for i, name in enumerate(closed)]
+    columns = ["attributes.`Created`", *(f"metrics.`{name}`" for name in headline)]
     state = {
-        "selectedColumns": ["attributes.`Created`", *(f"metrics.`{name}`" for name in headline)],
+        "selectedColumns": columns,
+        "columnOrder": columns,  # else the page sorts them by name, and cuts what they are called
+        "columnWidths": {f"metrics.`{name}`": 32 + 7 * len(name) for name in headline},
         "runsHiddenMode": "FIRST_20_RUNS",
         "isAccordionReordered": True,
         "compareRunSections": [
