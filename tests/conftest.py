@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browser import browser as browser
 from cloned_project import SMALL, Project, clone
 from fake_pipeline import PROJECT, Pipeline
 from hypothesis import settings
