@@ -1,9 +1,13 @@
-"""Evaluate a model of the list of generators by full ranking, with the history kept and excluded."""
+"""Evaluate a model of the list of generators by full ranking, with the history kept and excluded.
+
+A model that searches is set beside exact scoring of the whole catalogue too, for a sample of users.
+"""
 
 from pathlib import Path
 
 import torch
 
+from genrec.evaluation.audit import audit, sample_of_users
 from genrec.evaluation.evaluator import Evaluator, write_evaluations
 from genrec.generators.entry import generator_named, generators
 from genrec.layers.device import device_of
@@ -16,6 +20,7 @@ from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model
 
 HISTORIES = Path("data/prepared/histories.npz")
+AUDITED = 200  # users whose whole catalogue is scored, as dear as a search whose beam holds it
 
 
 @torch.inference_mode()
@@ -32,6 +37,10 @@ def main(name: str) -> None:
         else evaluator.of_scores(model.scores, model.max_history)
     )
     write_evaluations({name: evaluation}, generator.metrics, generator.intervals, generator.ranks_file)
+    if generator.ranks == "beams":
+        users = sample_of_users(evaluator.histories.n_users, AUDITED)
+        audited = audit(model.generator, evaluator.histories, users, model.max_history, config.n_beams, device)
+        audited.save(generator.audit_file)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,15 @@ class GeneratorEntry:
         return Path(f"data/ranks/{self.name}.npz")
 
     @property
+    def curves(self) -> Path:
+        return Path(f"reports/train_{self.name}/history.csv")
+
+    @property
+    def audit_file(self) -> Path:
+        """Where its search stands beside exact scoring; only of one that ranks by beams."""
+        return Path(f"data/audits/{self.name}.npz")
+
+    @property
     def best_signal_name(self) -> str:
         """Of its candidates in the order of the one signal of the ranker that orders them best."""
         return f"{self.name}_best_signal"
