@@ -50,7 +50,7 @@ class Look:
 
 
 def looks(titles: Mapping[str, str]) -> dict[str, Look]:
-    """A colour for each model that ranks by itself; what is derived from one (ranked, ...) shares it, by another mark."""
+    """A colour for each model that ranks by itself; what is derived from one shares it, with another mark."""
     found: dict[str, Look] = {}
     kinds: dict[str, int] = {}
     for name, title in titles.items():
@@ -108,7 +108,8 @@ def by_group(series: Mapping[str, list[dict[str, Any]]], look: Mapping[str, Look
         recall = [group["recall"] for group in groups]
         figure.add_scatter(
             x=[group["group"] for group in groups], y=recall, name=own.title, mode="lines+markers",
-            offsetgroup=model, line={"color": own.colour, "width": 1.5}, marker={"symbol": own.mark, "size": 8, "color": own.colour},
+            offsetgroup=model, line={"color": own.colour, "width": 1.5},
+            marker={"symbol": own.mark, "size": 8, "color": own.colour},
             error_y={"type": "data", "symmetric": False, "thickness": 1, "width": 3,
                      "array": [group["high"] - group["recall"] for group in groups],
                      "arrayminus": [group["recall"] - group["low"] for group in groups]},

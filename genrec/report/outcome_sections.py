@@ -102,7 +102,7 @@ def forest_chart(results: Tree, look: Mapping[str, Look], models: Sequence[str],
         for model in models
     ]
     most, least = (choose(rows, key=lambda row: row[1]) for choose in (max, min))
-    said = f"From {least[0].title} with {least[1]:.3f} to {most[0].title} with {most[1]:.3f}; all stand in the table above."
+    said = f"From {least[0].title} with {least[1]:.3f} to {most[0].title} with {most[1]:.3f}; the table above has all."
     return chart(f"forest-{metric}", f"{title}@{k} with 95 % intervals", said, forest(rows, f"{title}@{k}"),
                  90 + 27 * len(rows))  # fmt: skip
 

@@ -174,8 +174,8 @@ def pipeline_drawing(stages: Tree) -> Chart:
     )  # fmt: skip
     figure.update_xaxes(visible=False, range=[0, 1.04]).update_yaxes(visible=False, range=[-max(rows) - 0.8, 0.5])
     said = (
-        f"{len(stages)} stages, each below those whose outputs it reads; a line is left out where a longer way leads there. "
-        "The table below says the same in words."
+        f"{len(stages)} stages, each below those whose outputs it reads; a line is left out where a longer way leads "
+        "there. The table below says the same in words."
     )
     return chart("pipeline", "Stages", said, figure, 60 + 58 * len(rows), True, showlegend=False,
                  margin={"l": 0, "r": 0, "t": 0, "b": 0})  # fmt: skip

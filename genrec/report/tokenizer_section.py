@@ -91,7 +91,7 @@ def tree_chart(found: Findings, counts: NDArray[np.int64]) -> tuple[Chart, int]:
             prefix = tuple(row[:depth])
             if prefix not in places:
                 places[prefix] = len(labels)
-                labels.append(f"{'\u00b7'.join(map(str, prefix))}  {short(found.names[item + 1])}, \u2026")
+                labels.append(f"{dotted(prefix)}  {short(found.names[item + 1])}, \u2026")
                 parents.append(node)
                 values.append(0)
             node = places[prefix]
@@ -99,7 +99,7 @@ def tree_chart(found: Findings, counts: NDArray[np.int64]) -> tuple[Chart, int]:
         labels.append(short(found.names[item + 1]))
         parents.append(node)
         values.append(weight)
-    figure = icicle(labels, parents, values, depth=3)
+    figure = icicle(labels, parents, values, depth=2)  # a browser measures each label: 1,300 at once take it 10 s
     n_first = len({key for key in places if len(key) == 1})
     summary = f"{len(order):,} items below {n_first} first codes and {len(places) - 1:,} prefixes."
     margin = {"l": 0, "r": 0, "t": 0, "b": 0}
@@ -125,8 +125,13 @@ def neighbours(table: NDArray[np.int32], names: Sequence[str], counts: NDArray[n
         first = inside[np.argsort(-counts[inside], kind="stable")][:NAMES]
         if len(inside) > 1:
             shown = [short(names[item + 1]) for item in first.tolist()]
-            found.append({"codes": "\u00b7".join(map(str, prefixes[group].tolist())), "n": len(inside), "names": shown})
+            found.append({"codes": dotted(prefixes[group].tolist()), "n": len(inside), "names": shown})
     return found
+
+
+def dotted(codes: Sequence[int]) -> str:
+    """Codes as people read them, such as 5\u00b728."""
+    return "\u00b7".join(map(str, codes))
 
 
 def short(name: str) -> str:

@@ -22,9 +22,7 @@ def users_section(found: Findings, look: Mapping[str, Look]) -> dict[str, Any]:
     audited = next((audit.users.numpy() for audit in found.audits.values()), None)
     sample = sample_of_users(found.histories.n_users, SAMPLE).numpy() if audited is None else audited
     own = [model for model in models if not look[model].is_derived]
-    hits = (
-        np.stack([found.ranks[model][sample - 1] <= found.k for model in own]).sum(0) if own else np.zeros(len(sample))
-    )
+    hits = np.stack([found.ranks[model][sample - 1] <= found.k for model in own]).sum(0) if own else 0 * sample
     chosen = chosen_users(sample, hits, len(own))
     return {
         "cards": [card(found, look, models, user, group) for user, group in chosen],
@@ -59,7 +57,7 @@ def card(found: Findings, look: Mapping[str, Look], models: list[str], user: int
     start, end = int(examples.starts[user - 1]), int(examples.ends[user - 1])
     target = int(found.histories.items[end])
     shown = found.histories.items[max(start, end - HISTORY) : end].tolist()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for model in models:
         rank, items = int(found.ranks[model][user - 1]), found.items[model][user - 1][:PROPOSALS].tolist()
         rows.append({
@@ -67,11 +65,12 @@ def card(found: Findings, look: Mapping[str, Look], models: list[str], user: int
             "place": rank if rank <= longest(found, model) else None,
             "items": [(found.names[item], item == target) for item in items if item],
         })  # fmt: skip
+    audits = found.audits.items()
+    codes = [each for name, audit in audits for each in code_rows(found, look[name].title, audit, user, target)]
     return {
         "user": user, "group": group, "n_history": end - start, "history": [found.names[item] for item in shown],
-        "target": found.names[target], "n_hits": sum(row["place"] is not None and row["place"] <= found.k for row in rows),
-        "models": rows,
-        "codes": [each for name, audit in found.audits.items() for each in code_rows(found, look[name].title, audit, user, target)],
+        "target": found.names[target], "models": rows, "codes": codes,
+        "n_hits": sum(row["place"] is not None and row["place"] <= found.k for row in rows),
     }  # fmt: skip
 
 
@@ -81,7 +80,7 @@ def longest(found: Findings, model: str) -> int:
 
 
 def code_rows(found: Findings, title: str, audit: Audit, user: int, target: int) -> list[dict[str, Any]]:
-    """The target's codes and those of the item that the model puts first, each with its probability; none if not audited."""
+    """The codes of the target and of the model's first item, with their probabilities; none of a user not audited."""
     place = np.flatnonzero(audit.users.numpy() == user)
     if not len(place):
         return []
@@ -93,7 +92,8 @@ def code_rows(found: Findings, title: str, audit: Audit, user: int, target: int)
         rows.append(("its first choice", first, audit.first_log_probs[i]))
     return [
         {
-            "model": title, "what": what, "name": found.names[item], "exact": int(audit.exact_ranks[i]) if item == target else 1,
+            "model": title, "what": what, "name": found.names[item],
+            "exact": int(audit.exact_ranks[i]) if item == target else 1,
             "codes": [
                 ("" if table is None else int(table[item - 1, level]), float(log_prob.exp()))
                 for level, log_prob in enumerate(log_probs)
