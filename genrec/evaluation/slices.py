@@ -34,7 +34,7 @@ def quantile_groups(values: NDArray[np.int64], n_groups: int = 5) -> Groups:
     Example:
         >>> groups = quantile_groups(np.array([1, 1, 1, 7, 9, 40]), n_groups=3)
         >>> groups.labels, groups.of_users.tolist()
-        (('1', '7 to 9', '40'), [0, 0, 0, 1, 1, 2])
+        (('1', '7', '9 to 40'), [0, 0, 0, 1, 2, 2])
     """
     places = np.arange(1, n_groups + 1) / n_groups
     ends = np.unique(np.quantile(values, places, method="inverted_cdf")) if len(values) else values
@@ -120,7 +120,10 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     """
     centre, spread = share + Z**2 / (2 * n), Z * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
     scale = 1 + Z**2 / n
-    return max(float((centre - spread) / scale), 0.0), min(float((centre + spread) / scale), 1.0)
+    # of 0 or all hits the end is the share itself, which rounding passes
+    return max(min(float((centre - spread) / scale), share), 0.0), min(
+        max(float((centre + spread) / scale), share), 1.0
+    )
 
 
 def overlap(ranks: Mapping[str, NDArray[np.int32]], k: int) -> dict[str, dict[str, float]]:

@@ -68,7 +68,8 @@ def results_section(found: Findings, look: Mapping[str, Look]) -> dict[str, Any]
     models = [model for model in look if model in results]
     return {"tables": [table(found, look, *place) for place in TITLES], "charts": [
         forest_chart(results, look, models, metric, k) for metric in (f"recall_at_{k}", f"ndcg_at_{k}")
-    ], "pairs": pairs_chart(results, look, models, k), "pairs_table": pairs_table(results, look, models, k)}  # fmt: skip
+    ], "pairs": pairs_chart(results, look, models, k),
+            "pairs_table": pairs_table(results, look, models, k)}  # fmt: skip
 
 
 def table(found: Findings, look: Mapping[str, Look], split: str, protocol: str) -> dict[str, Any]:

@@ -51,19 +51,9 @@ def charts_of(stage: str, curve: pd.DataFrame) -> list[Chart]:
 def panel_chart(stage: str, panel: str, series: dict[str, tuple[list[float], list[float]]]) -> Chart:
     """One panel, with the names below and in words where each line ends."""
     said = ", ".join(f"{name} {y[-1]:.4g}" for name, (_, y) in series.items())
-    height = 270 + 20 * len(series)
-    figure = curves(series, "")
-    figure.update_layout(
-        legend={"orientation": "v", "y": -60 / 200, "yanchor": "top", "x": 0},
-        margin={"t": 12, "b": 70 + 20 * len(series)},
-    )
     name = f"{stage}-{panel}".replace(" ", "-").replace(",", "").replace("_", "-")
-    return chart(
-        name,
-        panel.capitalize(),
-        f"At the end: {said}.",
-        figure,
-        height,
-        margin=figure.layout.margin,
-        legend=figure.layout.legend,
-    )
+    below = 20 * len(series)
+    legend = {"orientation": "v", "y": -0.26, "yanchor": "top", "x": 0}
+    margin = {"l": 56, "r": 12, "t": 12, "b": 70 + below}
+    drawn = curves(series, "")
+    return chart(name, panel.capitalize(), f"At the end: {said}.", drawn, 280 + below, legend=legend, margin=margin)
