@@ -26,7 +26,6 @@ def findings(
     models = list(model_titles())
     ranks = {model: random.integers(1, 22, n_users).astype(np.int32) for model in models}
     beams = [name for name in ("tiger", "etegrec") if "audits" not in missing]
-    n_epochs = 3
     return Findings(
         results=results_of(models, ranks, histories, times),
         statistics={"n_users": n_users, "n_items": n_items, "n_interactions": len(items), "density": 0.1,
@@ -42,7 +41,7 @@ def findings(
         audits={name: audit_of(n_users, n_items, random) for name in beams},
         candidates={} if "candidates" in missing else {"tiger": candidates_of(n_users, n_items, histories)},
         curves={} if "curves" in missing else {
-            "train_tiger": pd.DataFrame({"epoch": range(n_epochs), "train_loss": [3.0, 2, 1], "val_ndcg_at_10": [0, 0.1, None]})
+            "train_tiger": pd.DataFrame({"epoch": [0, 1, 2], "train_loss": [3.0, 2, 1], "val_ndcg_at_10": [0, 0.1, 0]})
         },
         figures={"train_tiger": {"best_val_ndcg_at_10": 0.1, "n_epochs": 3}},
         settings={"seed": SEED, "fetch_data": {"name": "made-up", "columns": {"user": "u"}}, "model": {"code_num": 32}},
@@ -58,8 +57,10 @@ def results_of(models, ranks, histories, times):
     names = [f"{metric}_at_10" for metric in ("recall", "ndcg", "mrr", "coverage", "popularity_bias")]
     values, intervals = {}, {}
     for model in models:
-        tree = {split: {p: dict(zip(names, random.random(5).round(6).tolist(), strict=True)) for p in ("kept", "excluded")}
-                for split in ("test", "validation")}  # fmt: skip
+        places = [(split, p) for split in ("test", "validation") for p in ("kept", "excluded")]
+        tree = {split: {} for split, _ in places}
+        for split, p in places:
+            tree[split][p] = dict(zip(names, random.random(5).round(6).tolist(), strict=True))
         values[model] = tree
         intervals[model] = {split: {p: {name: [0.01, 0.99] for name in names[:3]} for p in protocols}
                             for split, protocols in tree.items()}  # fmt: skip

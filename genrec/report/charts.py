@@ -4,6 +4,7 @@ The page's own colours (text, lines, ground) are the page's: its script puts the
 reader's system turns dark.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -190,6 +191,8 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], y_titl
     """A line a series over epochs, with its names below."""
     figure = lines(series, "epoch", y_title)
     figure.update_traces(marker={"size": 4}, hovertemplate="epoch %{x}: %{y:.4g}")
+    last = max(float(epoch) for x, _ in series.values() for epoch in x)
+    figure.update_xaxes(tick0=0, dtick=max(math.ceil(last / 8), 1))
     figure.update_layout(showlegend=True, hovermode="x")
     return figure
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from genrec.report.charts import Look, chart, forest, matrix
+from genrec.report.charts import Chart, Look, chart, forest, matrix
 from genrec.report.findings import Findings, Tree
 from genrec.report.results_page import REFERENCE, TITLES
 
@@ -67,7 +67,8 @@ def results_section(found: Findings, look: Mapping[str, Look]) -> dict[str, Any]
     results, k = found.results, found.k
     models = [model for model in look if model in results]
     return {"tables": [table(found, look, *place) for place in TITLES], "charts": [
-        forest_chart(results, look, models, metric, k) for metric in (f"recall_at_{k}", f"ndcg_at_{k}")
+        forest_chart(results, look, models, metric, protocol, k)
+        for metric in (f"recall_at_{k}", f"ndcg_at_{k}") for protocol in ("excluded", "kept")
     ], "pairs": pairs_chart(results, look, models, k),
             "pairs_table": pairs_table(results, look, models, k)}  # fmt: skip
 
@@ -91,24 +92,22 @@ def table(found: Findings, look: Mapping[str, Look], split: str, protocol: str) 
             "columns": [*columns, "ceiling"]}  # fmt: skip
 
 
-def forest_chart(results: Tree, look: Mapping[str, Look], models: Sequence[str], metric: str, k: int) -> Any:
-    """The test with the history excluded."""
+def forest_chart(
+    results: Tree, look: Mapping[str, Look], models: Sequence[str], metric: str, protocol: str, k: int
+) -> Chart:
+    """Each model's interval on the test, under one protocol."""
     title = "Recall" if metric.startswith("recall") else "NDCG"
-    rows = [
-        (
-            look[model],
-            results[model]["values"]["test"]["excluded"][metric],
-            *results[model]["intervals"]["test"]["excluded"][metric],
-        )
-        for model in models
-    ]
+    values, ends = (
+        [results[model][part]["test"][protocol][metric] for model in models] for part in ("values", "intervals")
+    )
+    rows = [(look[model], value, *each) for model, value, each in zip(models, values, ends, strict=True)]
     most, least = (choose(rows, key=lambda row: row[1]) for choose in (max, min))
-    said = f"From {least[0].title} with {least[1]:.3f} to {most[0].title} with {most[1]:.3f}; the table above has all."
-    return chart(f"forest-{metric}", f"{title}@{k} with 95 % intervals", said, forest(rows, f"{title}@{k}"),
-                 90 + 27 * len(rows))  # fmt: skip
+    said = f"From {least[0].title} with {least[1]:.3f} to {most[0].title} with {most[1]:.3f}; the tables have all."
+    return chart(f"forest-{metric.replace('_', '-')}-{protocol}", f"{title}@{k}, history {protocol}", said,
+                 forest(rows, f"{title}@{k}"), 90 + 27 * len(rows))  # fmt: skip
 
 
-def pairs_chart(results: Tree, look: Mapping[str, Look], models: Sequence[str], k: int) -> Any:
+def pairs_chart(results: Tree, look: Mapping[str, Look], models: Sequence[str], k: int) -> Chart:
     """Row minus column, in points; what is certain has a star."""
     metric, labels = f"recall_at_{k}", [look[model].title for model in models]
     ends = [[results[a]["pairs"].get(b, {}).get(metric) for b in models] for a in models]
