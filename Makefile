@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := benchmarks/.venv
 OLDEST := .venv-oldest
+SEEDS := 1,2,3,4,5
 # DVC starts stages with `python`: it must be the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install repro test test-plain test-oldest test-faults lint audit ui preset smoke bench clean
+.PHONY: help install repro seeds fingerprint test test-plain test-oldest test-faults lint audit ui preset smoke bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,6 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' \
 	  || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true  # stages start in 6 instead of 18 seconds
+	$(BIN)/python -m genrec.pipeline.plots_page  # what `dvc plots show` fills
 	@touch $(STAMP)
 
 repro: $(STAMP)  ## run the whole pipeline (cached) and print the table of results
@@ -38,7 +40,7 @@ test: $(STAMP)  ## run all tests, a process for each core
 
 test-oldest: $(OLDEST)/.installed  ## run all tests with the lowest versions that pyproject.toml allows
 	PATH="$(CURDIR)/$(OLDEST)/bin:$$PATH" $(OLDEST)/bin/python -m pytest -W default -n auto --dist loadfile \
-	  --no-loadscope-reorder
+	  --no-loadscope-reorder --deselect tests/test_dependencies.py::test_what_is_installed_is_what_is_pinned
 
 # torch alone is the pinned one: of older releases an index may have no build for a CPU. It tests with warnings allowed:
 # old releases use what newer ones of their own dependencies deprecate.
@@ -63,9 +65,16 @@ lint: $(STAMP)  ## ruff, mypy and bandit
 audit: $(STAMP)  ## ask for known vulnerabilities of the pinned packages
 	$(BIN)/uv tool run --from 'pip-audit>=2.7,<3' pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
-ui: $(STAMP)  ## open the MLflow UI on http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --host 127.0.0.1 \
-	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+# Seeds share what does not depend on them; `dvc queue status` shows how far they are, `dvc queue logs` what failed.
+seeds: $(STAMP)  ## [SEEDS=1,2,3,4,5]: queue the pipeline by these seeds and run it; then: python -m genrec.pipeline.comparison
+	dvc exp run --queue -S 'seed=$(SEEDS)'
+	dvc queue start
+
+fingerprint: $(STAMP)  ## does this processor compute as the one of docs/fingerprints.json? names what differs
+	$(BIN)/python -m benchmarks.fingerprint
+
+ui: $(STAMP)  ## serve MLflow's pages and print the address of the runs [PORT=5000]
+	$(BIN)/python -m genrec.pipeline.ui --port $(or $(PORT),5000)
 
 preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz]: put a preset's values into params.yaml
 	$(BIN)/python -m genrec.params $(NAME) $(if $(FILE),--path $(FILE))

@@ -10,10 +10,12 @@ from genrec.params.reading import read_section, read_seed
 from genrec.params.runtime import Runtime
 from genrec.params.trainer import Trainer
 from genrec.pipeline.command import run_stage
-from genrec.ranking.baselines import ItemKnn, Popularity
+from genrec.ranking.baselines import Popularity
+from genrec.retrieval.transitions import Transitions
 from genrec.sequences.histories import Histories
 
 HISTORIES = Path("data/prepared/histories.npz")
+TRANSITIONS = Path("data/transitions.npz")
 METRICS = Path("reports/evaluate_baselines/metrics.json")
 INTERVALS = Path("reports/evaluate_baselines/intervals.json")
 RANKS = Path("data/ranks/baselines.npz")
@@ -25,12 +27,12 @@ def main() -> None:
     trainer = read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
     evaluator = Evaluator.of(Histories.load(HISTORIES), config, read_seed(), read_section(Runtime).progress_bar)
-    learned, knn = evaluator.histories.train_part(), config.item_knn
+    learned = evaluator.histories.train_part()
     popularity = Popularity.fit(learned.items, learned.n_items)
-    item_knn = ItemKnn.fit(learned.items, learned.offsets, learned.n_items, knn.history, knn.window)
+    transitions = Transitions.load(TRANSITIONS, learned.n_items)
     evaluations = {
         "popularity": evaluator.of_scores(popularity.scores, max_history=1),
-        "item_knn": evaluator.of_scores(item_knn.scores, max_history=knn.history),
+        "item_knn": evaluator.of_scores(transitions, max_history=transitions.num_items),
     }
     write_evaluations(evaluations, METRICS, INTERVALS, RANKS)
 

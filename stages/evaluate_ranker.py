@@ -23,11 +23,13 @@ from genrec.ranking.ranker import Ranker
 from genrec.ranking.rows import RowBuilder
 from genrec.retrieval.candidates import Candidates
 from genrec.retrieval.proposals import reorder
+from genrec.retrieval.transitions import Transitions
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model
 
 HISTORIES = Path("data/prepared/histories.npz")
 SASREC = Path("data/models/sasrec.ckpt")
+TRANSITIONS = Path("data/transitions.npz")
 CANDIDATES = Path("data/candidates")
 RANKERS = Path("data/models/rankers")
 METRICS = Path("reports/evaluate_ranker/metrics.json")
@@ -45,8 +47,8 @@ def main() -> None:
     histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
     sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items).to(device)
     max_history = min(read_section(TrainRanker).max_history, sasrec.max_history)
-    knn = config.item_knn
-    builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window, device)
+    transitions = Transitions.load(TRANSITIONS, histories.n_items)
+    builder = RowBuilder.fit(histories, sasrec.scores, transitions, max_history, device)
     evaluations = {}
     for generator in proposing_generators():
         file = CANDIDATES / f"{generator.name}_test.parquet"

@@ -1,4 +1,4 @@
-"""Put all evaluations side by side: two pages for people, a file for programs."""
+"""Put all evaluations side by side: pages and figures for people, a file for programs, tables for plots."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +20,10 @@ from genrec.params.reading import read_section, read_seed, read_settings, read_y
 from genrec.pipeline.command import run_stage
 from genrec.report.comparisons import comparisons, groups_of_users
 from genrec.report.findings import Codes, Findings, item_names, known_times
+from genrec.report.headline import headline, headline_json
 from genrec.report.page import report_page
-from genrec.report.results_page import merge_results, references, results_page
+from genrec.report.plot_tables import code_usage, ndcg_of_models, recall_by_frequency
+from genrec.report.results_page import merge_results, references, results_page, shown_k
 from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model
@@ -36,6 +38,7 @@ TOKENIZER = Path("data/models/rqvae.ckpt")
 CODE_TABLE = Path("data/code_table.npy")  # the tokenizer's own
 CANDIDATES = Path("data/candidates")
 STATISTICS = Path("reports/prepare_data/metrics.json")
+TOKENIZER_FIGURES = Path("reports/train_rqvae/metrics.json")
 TOKENIZER_CURVES = Path("reports/train_rqvae/history.csv")
 CODE_TABLE_FIGURES = Path("reports/build_code_table/metrics.json")
 RANKER_CURVES = Path("reports/train_ranker/history.csv")
@@ -49,6 +52,8 @@ PIPELINE = Path("dvc.yaml")
 TABLES = Path("reports/results.md")
 RESULTS = Path("reports/results.json")
 PAGE = Path("reports/report.html")
+HEADLINE = Path("reports/headline.json")
+PLOTS = Path("reports/plots")
 
 LIBRARIES = ("torch", "pytorch-lightning", "numpy", "scipy", "pandas", "pyarrow", "dvc", "mlflow", "plotly")
 
@@ -75,8 +80,17 @@ def main() -> None:
         comparisons=comparisons(on_test, groups_of_users(histories, times), k, config.bootstrap_samples, seed),
     )  # fmt: skip
     write_metrics(results, RESULTS)
-    with written(TABLES) as partial:
-        partial.write_text(results_page(results, statistics), encoding="utf-8")
+    tokenizer = read_metrics(TOKENIZER_FIGURES)
+    texts = {
+        TABLES: results_page(results, statistics),
+        HEADLINE: headline_json(headline(results, tokenizer)),
+        PLOTS / "ndcg.csv": ndcg_of_models(results),
+        PLOTS / "recall_by_frequency.csv": recall_by_frequency(ranks, histories, shown_k(results)),
+        PLOTS / "code_usage.csv": code_usage(tokenizer),
+    }
+    for file, text in texts.items():
+        with written(file) as partial:
+            partial.write_text(text, encoding="utf-8")
 
     pipeline = read_yaml(PIPELINE)["stages"]
     names, has_titles = item_names(read_parquet(ITEMS))

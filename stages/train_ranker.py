@@ -10,7 +10,6 @@ from genrec.errors import UserError
 from genrec.generators.entry import GeneratorEntry, proposing_generators
 from genrec.layers.device import device_of
 from genrec.networks.sequential.sasrec import SASRecNetwork
-from genrec.params.evaluate import Evaluate
 from genrec.params.model import Model
 from genrec.params.reading import read_section, read_seed
 from genrec.params.runtime import Runtime
@@ -23,6 +22,7 @@ from genrec.ranking.item_attributes import stack_attributes
 from genrec.ranking.ranker import Ranker
 from genrec.ranking.rows import SIGNALS, RowBuilder, draw_users
 from genrec.retrieval.candidates import Candidates
+from genrec.retrieval.transitions import Transitions
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.output import read_parquet, replaced
@@ -34,6 +34,7 @@ HISTORIES = Path("data/prepared/histories.npz")
 INTERACTIONS = Path("data/prepared/interactions.parquet")
 ITEMS = Path("data/prepared/items.parquet")
 SASREC = Path("data/models/sasrec.ckpt")
+TRANSITIONS = Path("data/transitions.npz")
 CANDIDATES = Path("data/candidates")
 RANKERS = Path("data/models/rankers")
 METRICS = Path("reports/train_ranker/metrics.json")
@@ -41,13 +42,14 @@ CURVES = Path("reports/train_ranker/history.csv")
 
 
 def main() -> None:
-    config, trainer, knn = read_section(TrainRanker), read_section(Trainer), read_section(Evaluate).item_knn
+    config, trainer = read_section(TrainRanker), read_section(Trainer)
     check_gpus(trainer.gpus, "trainer.gpus")
     torch.set_num_threads(trainer.num_threads)
     histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
     sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items).to(device)
     max_history = min(config.max_history, sasrec.max_history)
-    builder = RowBuilder.fit(histories, sasrec.scores, max_history, knn.history, knn.window, device)
+    transitions = Transitions.load(TRANSITIONS, histories.n_items)
+    builder = RowBuilder.fit(histories, sasrec.scores, transitions, max_history, device)
     live = live_curves("train_ranker")  # one for all rankers: trouble with the store is said once
     curves: dict[int, dict[str, float]] = {}
     metrics = {}
@@ -65,12 +67,7 @@ def main() -> None:
 
 def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tuple[TrainingStage, Ranker]:
     """The ranker of one generator's candidates; its figures are named after the generator."""
-    shape, config, knn, seed = (
-        read_section(Model),
-        read_section(TrainRanker),
-        read_section(Evaluate).item_knn,
-        read_seed(),
-    )
+    shape, config, seed = read_section(Model), read_section(TrainRanker), read_seed()
     histories, file = builder.histories, CANDIDATES / f"{generator.name}_validation.parquet"
     holdout = draw_users(histories.n_users, config.holdout, seed)
     table = generator.described_by()
@@ -115,8 +112,8 @@ def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tup
         seed=seed,
         progress_bar=stage.progress_bar,
     )
-    inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, table, file]
-    with stage.scratch([shape, config, knn], inputs, part=generator.name) as folder:
+    inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, TRANSITIONS, table, file]
+    with stage.scratch([shape, config], inputs, part=generator.name) as folder:
         fit_ranker(
             ranker, rows, holdout, settings, RatingScale.of(ratings), str(folder), stage.logger,
             f"train_ranker/{generator.name}",

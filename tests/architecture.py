@@ -57,7 +57,6 @@ ROOMS = (
     "serving",
     "report",
     "evaluation",
-    "memory",
     "ranking",
     "towers",
     "models",
@@ -81,11 +80,16 @@ BESIDE = {
 # Who may name a section's class: its type alone, or what fetches a data set, which is handed the section as it is.
 TAKES_SECTIONS = {"genrec/data/fetching.py", "genrec/training/stage.py", "genrec/evaluation/evaluator.py"}
 
+LIGHTNING = "genrec/training/lightning.py"
 HOMES = {
     "mlflow": "genrec/pipeline/tracking.py",
     "yaml": "genrec/params/reading.py",
     "ruamel": "genrec/params/preset.py",
     "dvc": "no file",
+    "pytorch_lightning": LIGHTNING,
+    "lightning_fabric": LIGHTNING,
+    "lightning_utilities": LIGHTNING,
+    "torchmetrics": LIGHTNING,
 }
 # What is measured, ranked or proposed starts without Lightning.
 WITH_LIGHTNING = ("training", "models", "tasks", "towers", "ranking", "trainers")
@@ -100,8 +104,10 @@ class Project:
 
     @cached_property
     def stages(self) -> dict[str, dict[str, Any]]:
+        """As dvc.yaml lists them; for the last, which only waits, the stage of tracking/dvc.yaml for which it waits."""
         stages: dict[str, dict[str, Any]] = read_yaml(self.root / "dvc.yaml")["stages"]
-        return stages
+        tracking = self.root / "tracking" / "dvc.yaml"
+        return stages | ({"track": read_yaml(tracking)["stages"]["publish"]} if tracking.exists() else {})
 
     @cached_property
     def code(self) -> dict[str, ast.Module]:
@@ -479,7 +485,7 @@ def wrong_imports(project: Project) -> list[str]:
             tool, imported = name.partition(".")[0], project.file_of(name)
             if HOMES.get(tool, file) != file:
                 problems.append(f"{file} imports {name}, whose home is {HOMES[tool]}")
-            if tool == "pytorch_lightning" and room_of(file) not in WITH_LIGHTNING:
+            if imported == LIGHTNING and room_of(file) not in WITH_LIGHTNING:
                 problems.append(f"{file} imports {name}: only what trains may, such as {', '.join(WITH_LIGHTNING[:2])}")
             if imported is None:
                 problems += facade_imports(project, file, name)
@@ -512,17 +518,19 @@ def misplaced(project: Project) -> list[str]:
 
 
 def effects(file: str, tree: ast.Module) -> list[str]:
-    """Statements that do something when the file is imported."""
+    """Statements that do something when the file is imported; the one that imports Lightning must."""
     return [
         f"{file}:{statement.lineno} runs at import: {ast.unparse(statement).splitlines()[0]}"
         for statement in tree.body
-        if not is_without_effect(statement)
+        if not is_without_effect(statement) and file != LIGHTNING
     ]
 
 
 def is_without_effect(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.If):
-        return is_type_checking(statement) or ast.unparse(statement.test) == "__name__ == '__main__'"
+        # only in a process that was started for it: `sys.argv[0]` is "-m" while Python looks for what to run
+        starts = ("__name__ == '__main__'", "sys.argv[0] == '-m'")
+        return is_type_checking(statement) or ast.unparse(statement.test) in starts
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return is_text(statement) or isinstance(
         statement, (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, *definitions)

@@ -51,7 +51,6 @@ stages:
     cmd: python -m stages.train_tiger
   track:
     cmd: python -m stages.track
-    always_changed: true
 """
 
 

@@ -15,6 +15,7 @@ from architecture import (
     is_code,
     misplaced,
     not_before,
+    outputs,
     paths,
     sections_read,
     without_stages,
@@ -25,6 +26,8 @@ from architecture import (
     wrong_params,
     wrong_paths,
 )
+
+from genrec.params.reading import read_yaml
 
 BESIDE_THE_ROOMS = {"genrec/generators", "genrec/params", "genrec/pipeline"}
 STAGES = list(Project(PROJECT).stages)
@@ -69,6 +72,14 @@ class TestPipeline:
     def test_tracking_comes_after_everything_and_depends_on_reports_alone(self, project: Project) -> None:
         report(not_before(project, "track"))
         assert [dep for dep in paths(project.stages["track"], "deps") if not is_code(dep)] == ["reports"]
+
+    def test_the_stage_that_always_runs_has_a_lock_of_its_own_and_the_last_stage_waits_for_it(self) -> None:
+        # DVC writes the whole lock file of each stage that ran
+        last = read_yaml(PROJECT / "dvc.yaml")["stages"]["track"]
+        publish = read_yaml(PROJECT / "tracking" / "dvc.yaml")["stages"]["publish"]
+        assert publish.pop("always_changed")
+        assert "always_changed" not in (PROJECT / "dvc.yaml").read_text(encoding="utf-8")
+        assert {**publish, "deps": outputs(publish)} == {**publish, **last}
 
     def test_each_generator_of_the_list_is_trained_and_evaluated(self, project: Project) -> None:
         report(without_stages(project))
@@ -283,9 +294,13 @@ class TestTheTestsThemselves:
 
     @pytest.mark.parametrize("room", ["genrec/networks", "genrec/evaluation", "genrec/retrieval"])
     def test_lightning_is_imported_where_something_is_trained(self, room: str) -> None:
-        self.write(f"{room}/new.py", '"""A file."""\nimport pytorch_lightning as pl')
-        (problem,) = wrong_imports(Project(self.root))
-        assert problem.startswith(f"{room}/new.py imports pytorch_lightning: only what trains may")
+        self.write("genrec/training/lightning.py", '"""Lightning."""\nimport pytorch_lightning as pl')
+        self.write(f"{room}/new.py", '"""A file."""\nfrom genrec.training.lightning import pl')
+        problems = wrong_imports(Project(self.root))
+        assert any(
+            problem.startswith(f"{room}/new.py imports genrec.training.lightning: only what trains may")
+            for problem in problems
+        )
 
     @pytest.mark.parametrize(
         "spelling", ["import genrec.networks.spare", "from . import spare", "from .spare import x"]
@@ -387,6 +402,11 @@ class TestTheTestsThemselves:
                 "imports mlflow.pytorch, whose home is genrec/pipeline/tracking.py",
             ),
             ("genrec/pipeline/tracking.py", "import dvc", "imports dvc, whose home is no file"),
+            (
+                "genrec/networks/tiger.py",
+                "import pytorch_lightning as pl",
+                "imports pytorch_lightning, whose home is genrec/training/lightning.py",
+            ),
             (
                 "genrec/networks/tiger.py",
                 "from genrec.networks import Quantizer",

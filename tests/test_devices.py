@@ -58,17 +58,19 @@ def code_table():
 
 
 def tiger(encoder="bidirectional", **options):
-    causal = encoder == "causal"
+    itemwise = encoder == "items"
+    dense = {"item_vectors": True, "dense_loss_weight": 1.0, "learns_repeats": True} if itemwise else {}
     model = Tiger(
-        1 + 3 * CODES, max_seq_length=15, code_length=3, n_items=N_ITEMS, n_beams=3, causal=causal, **SIZE | options
-    )
+        1 + 3 * CODES, max_seq_length=15, code_length=3, n_items=N_ITEMS, n_beams=3, causal=encoder == "causal",
+        itemwise=itemwise, **dense | SIZE | options,
+    )  # fmt: skip
     model.set_code_table(code_table())
     return model
 
 
 def etegrec(encoder="bidirectional", **options):
     model = ETEGRec(N_ITEMS, TOKENIZER, head_dim=4, max_history=5, warmup_epochs=0, n_beams=3,
-                    causal=encoder == "causal", **SIZE | options)  # fmt: skip
+                    causal=encoder == "causal", itemwise=encoder == "items", **SIZE | options)  # fmt: skip
     tokenizer, embeddings = RqVae(**TOKENIZER), torch.randn(N_ITEMS + 1, WIDTH)
     tokenizer.initialize_codebooks(embeddings[1:], 5, seed=0)
     model.start_from(tokenizer, embeddings)
@@ -94,7 +96,7 @@ class TestTraining:
             )
         assert is_trained(model, before)
 
-    @pytest.mark.parametrize("encoder", ["causal", "bidirectional"])
+    @pytest.mark.parametrize("encoder", ["causal", "bidirectional", "items"])
     def test_tiger(self, histories, tmp_path, encoder):
         model = tiger(encoder)
         before = copy.deepcopy(model.state_dict())
@@ -104,7 +106,7 @@ class TestTraining:
             )
         assert is_trained(model, before)
 
-    @pytest.mark.parametrize("encoder", ["causal", "bidirectional"])
+    @pytest.mark.parametrize("encoder", ["causal", "bidirectional", "items"])
     @pytest.mark.parametrize("alternates", [True, False])
     def test_etegrec(self, histories, tmp_path, encoder, alternates):
         model = etegrec(encoder, alternates=alternates)
@@ -170,7 +172,7 @@ class TestWaiting:
             step(there)
         return rules.waits
 
-    @pytest.mark.parametrize("encoder", ["causal", "bidirectional"])
+    @pytest.mark.parametrize("encoder", ["causal", "bidirectional", "items"])
     def test_a_step_does_not_compare_code_tables(self, encoder):
         # The tokens were asked for twice a step, and each time the whole table was compared with its copy.
         model = tiger(encoder)
@@ -268,14 +270,14 @@ class TestRules:
 
 STAGES = {
     "train": [
-        ("fetch_data", ()), ("prepare_data", ()), ("train_sasrec", ()), ("extract_embeddings", ()),
-        ("train_rqvae", ()), ("build_code_table", ()), ("train_tiger", ()), ("train_etegrec", ()),
-        ("train_two_tower", ()), ("generate_candidates", ()), ("train_ranker", ()),
+        ("fetch_data", ()), ("prepare_data", ()), ("count_transitions", ()), ("train_sasrec", ()),
+        ("extract_embeddings", ()), ("train_rqvae", ()), ("build_code_table", ()), ("train_tiger", ()),
+        ("train_etegrec", ()), ("train_two_tower", ()), ("generate_candidates", ()), ("train_ranker", ()),
     ],
     "evaluate": [("evaluate", (name,)) for name in ("sasrec", "tiger", "etegrec", "two_tower")]
     + [("generate_candidates", ()), ("evaluate_ranker", ())],
 }  # fmt: skip
-WITHOUT_DEVICE = {"fetch_data", "prepare_data", "extract_embeddings", "build_code_table"}
+WITHOUT_DEVICE = {"fetch_data", "prepare_data", "count_transitions", "extract_embeddings", "build_code_table"}
 
 
 def run_stages(group, monkeypatch, device):

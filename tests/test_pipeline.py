@@ -9,8 +9,8 @@ pytestmark = pytest.mark.pipeline
 
 GENERATORS = ["etegrec", "tiger", "two_tower"]
 MODELS = sorted(
-    ["item_knn", "popularity", "sasrec", *GENERATORS]
-    + [f"{name}_{kind}" for name in GENERATORS for kind in ("best_signal", "ranked")]
+    ["item_knn", "popularity", "sasrec", "sasrec_with_memory", *GENERATORS]
+    + [f"{name}_{kind}" for name in GENERATORS for kind in ("best_signal", "ranked", "with_memory")]
 )
 
 
@@ -29,8 +29,8 @@ def test_all_models_stand_in_the_table_of_results(project):
 def test_a_second_run_executes_nothing_and_publishes_nothing(project):
     before = project.runs()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 18
-    assert "already published" in output
+    assert output.count("didn't change, skipping") == 19
+    assert output.count("already published") == 1
     assert project.runs() == before
     assert project.run("git", "status", "--short") == ""
 
@@ -39,14 +39,29 @@ def test_the_run_in_mlflow_is_complete(project):
     run = project.runs()[0]
     assert run["status"] == "FINISHED"
     assert run["params"]["model.code_num"] == "16"
-    assert {"train_tiger/val_ndcg_at_10", "evaluate_tiger/tiger/test/kept/recall_at_10"} <= set(run["metrics"])
+    of_each_kind = {"ndcg_tiger", "train_tiger/val_ndcg_at_10", "stages/evaluate_tiger/tiger/test/kept/recall_at_10"}
+    assert of_each_kind <= set(run["metrics"])
 
 
 def test_a_deleted_store_is_filled_again_without_any_training(project):
     (project.folder / "mlflow.db").unlink()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 18
+    assert output.count("didn't change, skipping") == 19
     assert "train_tiger/val_ndcg_at_10" in project.runs()[0]["metrics"]
+
+
+def test_what_was_not_published_and_what_another_store_lacks_is_published_by_the_next_repro(project, monkeypatch):
+    (project.folder / "mlflow.db").unlink()
+    with monkeypatch.context() as off:
+        off.setitem(project.environment, "GENREC_TRACKING", "off")
+        assert "tracking is off: no run published" in project.dvc("repro")
+    assert not (project.folder / "mlflow.db").exists()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setitem(project.environment, "MLFLOW_TRACKING_URI", "sqlite:///../other/mlflow.db")
+        assert project.dvc("repro").count(" created in ") == 1
+    assert project.dvc("repro").count(" created in ") == 1
+    assert [run["status"] for run in project.runs()] == ["FINISHED"]
+    assert project.run("git", "status", "--short") == ""
 
 
 def test_one_parameter_reaches_tables_vocabularies_and_heads(project):

@@ -6,8 +6,22 @@ import subprocess
 import time
 
 import pytest
+import torch
+
+from genrec.pipeline.execution import PUBLISHING
+from genrec.pipeline.processor import can_be_portable
 
 pytestmark = pytest.mark.pipeline
+
+# a training by each loop and each search, and one without any; the whole pipeline is run again once, further down
+STAGES_OF_ALL_KINDS = (
+    "train_sasrec",
+    "train_rqvae",
+    "build_code_table",
+    "train_tiger",
+    "train_ranker",
+    "evaluate_tiger",
+)
 
 
 def test_other_list_lengths_rerun_only_what_measures(project):
@@ -20,7 +34,7 @@ def test_other_list_lengths_rerun_only_what_measures(project):
 
 def test_what_can_not_change_a_result_reruns_nothing(project):
     output = project.dvc("exp", "run", "-n", "quiet", "-S", "runtime.progress_bar=false")
-    assert "Running stage" not in output.replace("Running stage 'track'", "")
+    assert "Running stage" not in output.replace(f"Running stage '{PUBLISHING}'", "")
     project.run("git", "checkout", "-q", ".")
 
 
@@ -53,3 +67,45 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bytes(project):
     output = project.run(*command)
     assert "resuming train_sasrec after epoch" in output
     assert (project.folder / "dvc.lock").read_text() == lock
+
+
+OTHER_PROCESSORS = {
+    "without vector instructions": {
+        "ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_CBWR": "SSE4_2",
+        "ONEDNN_MAX_CPU_ISA": "SSE41", "OPENBLAS_CORETYPE": "Nehalem",
+    },
+    "AVX2": {
+        "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Zen",
+    },
+    "AVX-512": {
+        "ATEN_CPU_CAPABILITY": "avx512", "MKL_CBWR": "AVX512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16",
+        "NPY_ENABLE_CPU_FEATURES": "", "OPENBLAS_CORETYPE": "Haswell",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not can_be_portable(), reason="no x86-64 with AVX2")
+@pytest.mark.parametrize("forced", OTHER_PROCESSORS.values(), ids=OTHER_PROCESSORS)
+def test_training_gives_the_same_bytes_whatever_instructions_its_parent_asks_for(project, monkeypatch, forced):
+    lock = (project.folder / "dvc.lock").read_text()
+    monkeypatch.setattr(project, "environment", {**project.environment, **forced})
+    project.dvc("repro", "-f", "-s", *STAGES_OF_ALL_KINDS)
+    assert (project.folder / "dvc.lock").read_text() == lock
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="no vector instructions to leave out")
+def test_the_processors_own_instructions_show_in_the_bytes(project, monkeypatch):
+    # what proves that the test above can fail
+    project.set(**{"trainer.portable": False})
+    monkeypatch.setattr(project, "environment", {**project.environment, "ATEN_CPU_CAPABILITY": "default"})
+    lock = (project.folder / "dvc.lock").read_text()
+    project.dvc("repro", "-s", "train_sasrec")
+    assert checkpoint_in((project.folder / "dvc.lock").read_text()) != checkpoint_in(lock)
+    assert project.metrics("train_sasrec")["portable"] == 0
+    project.run("git", "checkout", "-q", ".")
+    project.dvc("checkout")
+
+
+def checkpoint_in(lock):
+    """The hash of SASRec's checkpoint."""
+    return lock.partition("path: data/models/sasrec.ckpt")[2].split("md5: ")[1].split()[0]

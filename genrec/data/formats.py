@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +26,8 @@ from genrec.errors import UserError
 
 # A row must fit into a block; reviews and descriptions are long.
 BLOCK_BYTES = 16 << 20
+# How many rows of other formats are read at once.
+BATCH_ROWS = 1 << 20
 # Divides the fields of a file whose own separator is longer than Arrow's single character; no text holds it.
 UNIT_SEPARATOR = "\x1f"
 # Python's own reader takes NaN, Infinity and -Infinity.
@@ -40,8 +43,17 @@ def read_columns(file: Path, layout: Layout) -> pd.DataFrame:
     Raises:
         UserError: the file cannot be read, or lacks a column.
     """
+    batches = list(read_column_batches(file, layout))
+    return batches[0] if len(batches) == 1 else pd.concat(batches)
+
+
+def read_column_batches(file: Path, layout: Layout) -> Iterator[pd.DataFrame]:
+    """As `read_columns`, some rows at a time: at least one frame, each indexed by its rows' places in the file."""
+    first = 0
     with _explained(file, layout):
-        return COLUMN_READERS[layout.format](file, layout)
+        for frame in COLUMN_READERS[layout.format](file, layout):
+            yield frame.set_index(pd.RangeIndex(first, first + len(frame)))
+            first += len(frame)
 
 
 def read_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFrame:
@@ -63,8 +75,8 @@ def any_key(file: Path, layout: Layout) -> str | None:
         if layout.format == "json_lines":  # of which only wanted rows are parsed otherwise
             (theirs,) = layout.columns.values()
             return next((_as_text(record.get(theirs)) for record in _records(file, layout)), None)
-        keys = COLUMN_READERS[layout.format](file, layout).iloc[:, 0]
-        return None if keys.empty else str(keys.iloc[0])
+        frames = COLUMN_READERS[layout.format](file, layout)
+        return next((str(frame.iloc[0, 0]) for frame in frames if not frame.empty), None)
 
 
 @contextmanager
@@ -104,22 +116,22 @@ def _lines(file: Path, layout: Layout) -> Iterator[str]:
             yield text.removeprefix("\ufeff") if number == 0 else text
 
 
-def _delimited_columns(file: Path, layout: Layout) -> pd.DataFrame:
+def _delimited_columns(file: Path, layout: Layout) -> Iterator[pd.DataFrame]:
     return _delimited(file, layout, list(layout.columns.values()))
 
 
 def _delimited_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFrame:
-    return _delimited(file, layout, None)
+    return pd.concat(_delimited(file, layout, None), ignore_index=True)
 
 
-def _delimited(file: Path, layout: Layout, only: list[str] | None) -> pd.DataFrame:
+def _delimited(file: Path, layout: Layout, only: list[str] | None) -> Iterator[pd.DataFrame]:
     names = list(layout.names) or _header(file, layout)
     _check_names(file, layout, names)
     # Quotes mean something in comma-separated files alone: a tab-separated title may hold one.
     quote: str | bool = '"' if layout.separator == "," else False
     with _bytes(file) as stream:
         source, separator = _with_short_separator(stream, layout)
-        table = pa.csv.read_csv(
+        reader = pa.csv.open_csv(
             source,
             pa.csv.ReadOptions(
                 column_names=names,
@@ -134,7 +146,9 @@ def _delimited(file: Path, layout: Layout, only: list[str] | None) -> pd.DataFra
                 column_types=dict.fromkeys(names, pa.string()), include_columns=only, strings_can_be_null=False
             ),
         )
-    return _renamed(table.to_pandas(), layout)
+        yield _renamed(reader.schema.empty_table().to_pandas(), layout)
+        for batch in reader:
+            yield _renamed(batch.to_pandas(), layout)
 
 
 def _with_short_separator(stream: BinaryIO | gzip.GzipFile, layout: Layout) -> tuple[Any, str]:
@@ -170,9 +184,16 @@ def _renamed(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     return frame.rename(columns={theirs: ours for ours, theirs in layout.columns.items()})
 
 
-def _parquet_columns(file: Path, layout: Layout) -> pd.DataFrame:
+def _parquet_columns(file: Path, layout: Layout) -> Iterator[pd.DataFrame]:
     _check_names(file, layout, pa.parquet.read_schema(file).names)
-    table = pa.parquet.read_table(file, columns=list(layout.columns.values()))
+    with pa.parquet.ParquetFile(file) as stored:
+        schema = stored.schema_arrow
+        yield _parquet_frame(schema.empty_table(), file, layout)
+        for batch in stored.iter_batches(BATCH_ROWS, columns=list(layout.columns.values())):
+            yield _parquet_frame(pa.Table.from_batches([batch]), file, layout)
+
+
+def _parquet_frame(table: pa.Table, file: Path, layout: Layout) -> pd.DataFrame:
     columns = {}
     for ours, theirs in layout.columns.items():
         column = as_keys(table[theirs], theirs, file) if ours.endswith("_key") else _as_numbers(table[theirs])
@@ -206,13 +227,19 @@ def _parquet_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.Dat
     return _renamed(table.to_pandas(types_mapper=pd.ArrowDtype), layout)
 
 
-def _json_columns(file: Path, layout: Layout) -> pd.DataFrame:
-    values: dict[str, list[str | None]] = {ours: [] for ours in layout.columns}
-    targets = [(theirs, values[ours].append) for ours, theirs in layout.columns.items()]
-    for record in _records(file, layout):
-        for theirs, append in targets:
-            append(_as_text(record.get(theirs)))
-    return pd.DataFrame(values, dtype="str")
+def _json_columns(file: Path, layout: Layout) -> Iterator[pd.DataFrame]:
+    records = _records(file, layout)
+    while True:
+        values: dict[str, list[str | None]] = {ours: [] for ours in layout.columns}
+        targets = [(theirs, values[ours].append) for ours, theirs in layout.columns.items()]
+        n_records = 0
+        for record in islice(records, BATCH_ROWS):
+            n_records += 1
+            for theirs, append in targets:
+                append(_as_text(record.get(theirs)))
+        yield pd.DataFrame(values, dtype="str")
+        if n_records < BATCH_ROWS:
+            return
 
 
 def _json_table(file: Path, layout: Layout, wanted: frozenset[str]) -> pd.DataFrame:
@@ -286,9 +313,10 @@ def _as_text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def _sequences(file: Path, layout: Layout) -> pd.DataFrame:
+def _sequences(file: Path, layout: Layout) -> Iterator[pd.DataFrame]:
     """Lines of `user item item ...`; empty lines count for nothing."""
     lines: dict[str, int] = {}
+    users: list[str] = []
     items: list[str] = []
     lengths: list[int] = []
     for number, line in enumerate(_lines(file, layout), 1):
@@ -302,13 +330,20 @@ def _sequences(file: Path, layout: Layout) -> pd.DataFrame:
         if user in lines:
             raise UserError(f"{file}, line {number}: user {user!r} has line {lines[user]} already; make them one line")
         lines[user] = number
+        users.append(user)
         items += history
         lengths.append(len(history))
-    users = np.repeat(np.array(list(lines), dtype=object), lengths)
-    return pd.DataFrame({"user_key": users, "item_key": items}, dtype="str")
+        if len(items) >= BATCH_ROWS:
+            yield _sequence_frame(users, lengths, items)
+            users, items, lengths = [], [], []
+    yield _sequence_frame(users, lengths, items)
 
 
-COLUMN_READERS: dict[Format, Callable[[Path, Layout], pd.DataFrame]] = {
+def _sequence_frame(users: list[str], lengths: list[int], items: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"user_key": np.repeat(np.array(users, object), lengths), "item_key": items}, dtype="str")
+
+
+COLUMN_READERS: dict[Format, Callable[[Path, Layout], Iterator[pd.DataFrame]]] = {
     "delimited": _delimited_columns,
     "parquet": _parquet_columns,
     "json_lines": _json_columns,

@@ -4,6 +4,7 @@ Ids are 1..n in the order of the source's keys, by number where all of them are 
 so they follow from the interactions alone, not from the order of the file's rows.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -20,22 +21,31 @@ Repeats = Literal["keep", "drop"]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What all later stages work on.
+class PreparedTables:
+    """What all later stages work on, but for the interactions with all their columns.
 
     Attributes:
-        interactions: user_id int32, item_id int32, time int64 (the position in the file where the source has none),
-            rating float32 where the source has ratings; a row for each element of `histories.items`, in its order.
         users: user_id int32 1..n_users, user_key str.
         items: item_id int32 1..n_items, item_key str.
         statistics: figures by name.
     """
 
     histories: Histories
-    interactions: pd.DataFrame
     users: pd.DataFrame
     items: pd.DataFrame
     statistics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Prepared(PreparedTables):
+    """What all later stages work on.
+
+    Attributes:
+        interactions: user_id int32, item_id int32, time int64 (the position in the file where the source has none),
+            rating float32 where the source has ratings; a row for each element of `histories.items`, in its order.
+    """
+
+    interactions: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,8 @@ def prepare(
     repeats_dropped = len(interactions) - len(rows)
     rows = rows[core_rows(users.codes[rows], items.codes[rows], min_user_interactions, min_item_interactions)]
     if not len(rows):
-        raise UserError(_nothing_left(users.codes, items.codes, min_user_interactions, min_item_interactions))
+        counts = np.bincount(users.codes), np.bincount(items.codes)
+        raise UserError(nothing_left(*counts, min_user_interactions, min_item_interactions))
 
     user_ids, user_table = _number_kept(users.take(rows), "user")
     item_ids, item_table = _number_kept(items.take(rows), "item")
@@ -100,7 +111,7 @@ def prepare(
     read = {"rows_read": len(interactions), "users_read": len(users.keys), "items_read": len(items.keys)}
     histories = Histories(item_ids, offsets, n_items=len(item_table), tied=tied)
     figures = {**read, "repeats_dropped": repeats_dropped, **statistics(histories)}
-    return Prepared(histories, pd.DataFrame(columns), user_table, item_table, figures)
+    return Prepared(histories, user_table, item_table, figures, pd.DataFrame(columns))
 
 
 def number_keys(keys: "pd.Series[str]") -> Numbered:
@@ -171,14 +182,20 @@ def _stable_argsort(key: NDArray[np.integer]) -> NDArray[np.int64]:
 
 def _pair_hashes(users: Numbered, items: Numbered) -> NDArray[np.uint64]:
     """uint64 (n_rows,), the same in every process."""
-    mixed = _key_hashes(users.keys)[users.codes] ^ _key_hashes(items.keys)[items.codes]
+    return mixed_hashes(key_hashes(users.keys)[users.codes], key_hashes(items.keys)[items.codes])
+
+
+def mixed_hashes(of_users: NDArray[np.uint64], of_items: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """uint64 (n_rows,), of two hashes a row one."""
+    mixed = of_users ^ of_items
     # splitmix64's last steps: by XOR alone an item whose first bit no other item has would be last for every other user
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def _key_hashes(keys: pd.Index) -> NDArray[np.uint64]:
+def key_hashes(keys: Iterable[str]) -> NDArray[np.uint64]:
+    """uint64 (n_keys,), the first eight bytes of BLAKE2b."""
     digests = b"".join(blake2b(key.encode(), digest_size=8).digest() for key in keys)
     return np.frombuffer(digests, "<u8")
 
@@ -215,12 +232,20 @@ def _enough(codes: NDArray[np.int64], minimum: int) -> NDArray[np.bool_]:
     return (np.bincount(codes) >= minimum)[codes]
 
 
-def _nothing_left(users: NDArray[np.int64], items: NDArray[np.int64], min_user: int, min_item: int) -> str:
+def nothing_left(
+    of_users: NDArray[np.int64], of_items: NDArray[np.int64], min_user_interactions: int, min_item_interactions: int
+) -> str:
+    """What to tell whose filters leave nothing.
+
+    Args:
+        of_users, of_items: how many interactions each has.
+    """
     return (
-        f"no interaction is left: of {len(users):,} read, {_enough(users, min_user).sum():,} are of users with at least"
-        f" {min_user} and {_enough(items, min_item).sum():,} of items with at least {min_item}, but no set of users and"
-        f" items has both (the longest history has {np.bincount(users).max():,}, the most frequent item"
-        f" {np.bincount(items).max():,}); lower prepare_data.min_user_interactions or .min_item_interactions"
+        f"no interaction is left: of {of_users.sum():,} read,"
+        f" {of_users[of_users >= min_user_interactions].sum():,} are of users with at least {min_user_interactions} and"
+        f" {of_items[of_items >= min_item_interactions].sum():,} of items with at least {min_item_interactions}, but no"
+        f" set of users and items has both (the longest history has {of_users.max():,}, the most frequent item"
+        f" {of_items.max():,}); lower prepare_data.min_user_interactions or .min_item_interactions"
     )
 
 

@@ -4,7 +4,8 @@ Keys are text, whatever they look like: "007" and "7" are two users.
 """
 
 import sys
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from genrec.data.formats import any_key, read_columns, read_table
+from genrec.data.formats import any_key, read_column_batches, read_columns, read_table
 from genrec.data.manifest import Layout, Manifest, RawFile, parts_of
 from genrec.errors import UserError
 
@@ -47,9 +48,27 @@ def read_interactions(folder: Path, manifest: Manifest) -> pd.DataFrame:
     parts = [(part, _dated(read_columns(part, layout), part, layout)) for part in parts_of(file)]
     if not sum(len(read) for _, read in parts):
         raise UserError(f"{file} holds no interactions; give another file as fetch_data.path")
-    limits = _time_limits([read["time"] for _, read in parts], layout) if "time" in parts[0][1] else None
+    limits = _time_limits((read["time"] for _, read in parts), layout) if "time" in layout.columns else None
     frame = _together([_checked(read, part, layout, limits) for part, read in parts], file)
     return frame if "nanosecond" not in frame or frame["nanosecond"].any() else frame.drop(columns="nanosecond")
+
+
+def interaction_batches(folder: Path, manifest: Manifest) -> Iterator[pd.DataFrame]:
+    """As `read_interactions`, some rows at a time, which are refused alike; nanosecond is there wherever time is."""
+    layout, parts = manifest.interactions.layout, parts_of(folder / manifest.interactions.name)
+    limits = None
+    if "time" in layout.columns:
+        # only of an unknown unit are the times read twice
+        times = (read["time"] for part in parts for read in read_column_batches(part, _only_time(layout)))
+        limits = _time_limits(times, layout)
+    for part in parts:
+        for read in read_column_batches(part, layout):
+            if len(read):
+                yield _checked(_dated(read, part, layout), part, layout, limits)
+
+
+def _only_time(layout: Layout) -> Layout:
+    return replace(layout, columns={"time": layout.columns["time"]})
 
 
 def _dated(read: pd.DataFrame, file: Path, layout: Layout) -> pd.DataFrame:
@@ -181,17 +200,23 @@ def _times(
     return whole // a_second, whole % a_second * (10**9 // a_second) + billionths // a_second
 
 
-def _time_limits(columns: list[pd.Series], layout: Layout) -> TimeLimits:
+def _time_limits(columns: Iterable[pd.Series], layout: Layout) -> TimeLimits:
     """The unit of times, and from where to where they may lie: two units in one column would be out of order."""
     if layout.time_unit == "dates":
         return "seconds", 0, SECONDS_LIMIT
     if layout.time_unit != "unknown":
         limit = SECONDS_LIMIT * UNITS[layout.time_unit]
         return layout.time_unit, -limit if layout.before_1970 else 0, limit
-    numbers = [_numbers(column) for column in columns if not _is_time(column)]
-    known = np.concatenate([part[part > 0] for part in numbers]) if numbers else np.empty(0)
-    middle = np.median(known) if len(known) else 0
-    unit = next((unit for unit, scale in UNITS.items() if middle < SECONDS_LIMIT * scale), "nanoseconds")
+    n_known, n_below = 0, dict.fromkeys(UNITS, 0)
+    for column in columns:
+        if _is_time(column):
+            continue
+        numbers = _numbers(column)
+        known = numbers[numbers > 0]
+        n_known += len(known)
+        for unit, scale in UNITS.items():
+            n_below[unit] += int((known < SECONDS_LIMIT * scale).sum())
+    unit = next((unit for unit, n in n_below.items() if 2 * n >= n_known), "nanoseconds")
     low = SECONDS_LIMIT * UNITS[unit] // 1000 if unit != "seconds" else 0
     return unit, low, min(SECONDS_LIMIT * UNITS[unit], 2**63)
 
@@ -202,9 +227,10 @@ def _is_time(column: pd.Series) -> bool:
 
 def _whole_and_billionths(column: pd.Series, numbers: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Whole units and billionths of one, of texts by their digits: a float tells a fourth of a microsecond at best."""
-    whole = np.floor(numbers).astype(np.int64)
-    if numbers.dtype.kind != "f":
+    if numbers.dtype.kind != "f":  # before NumPy 2.1 `floor` made floats of integers
+        whole = numbers.astype(np.int64)
         return whole, np.zeros_like(whole)
+    whole = np.floor(numbers).astype(np.int64)
     billionths = ((numbers - whole) * 1e9).astype(np.int64)
     if not pd.api.types.is_numeric_dtype(column):
         digits = column.astype("str").str.extract(DIGITS)
@@ -240,9 +266,10 @@ def _numbers(column: pd.Series) -> NDArray[Any]:
 def _refuse(bad: NDArray[np.bool_], values: pd.Series, file: Path, rule: str, way_out: str) -> None:
     """Stop at the first row that breaks a rule; rows count from 1, without the header."""
     if bad.any():
-        row = int(bad.argmax())
+        place = int(bad.argmax())
+        row = int(values.index[place])  # of a later batch not the place within it
         count = int(bad.sum())
-        got = values.iloc[row]
+        got = values.iloc[place]
         got = got.item() if isinstance(got, np.generic) else str(got) if isinstance(got, pd.Timestamp) else got
         more = f" and {count - 1:,} more" if count > 1 else ""
         raise UserError(f"{file}, row {row + 1:,}{more}: {rule}, got {got!r}; {way_out}")

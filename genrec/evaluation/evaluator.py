@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from genrec.evaluation.figures import Figures, measure
 from genrec.retrieval.ranking import (
@@ -15,8 +16,9 @@ from genrec.retrieval.ranking import (
     RankedItems,
     ScoresItems,
     SearchesItems,
-    rank_by_generation,
     rank_by_scores,
+    rank_found,
+    search_users,
     share_of_invalid_beams,
 )
 from genrec.sequences.histories import EVALUATED_SPLITS, Histories, Split
@@ -24,6 +26,7 @@ from genrec.storage.files import load_arrays, save_arrays
 from genrec.storage.output import write_metrics
 
 if TYPE_CHECKING:
+    from genrec.generation.generated_items import GeneratedItems
     from genrec.params.evaluate import Evaluate
 
 LISTED = 10  # what people are shown of a list
@@ -75,25 +78,28 @@ class Evaluator:
             )
         )
 
-    def of_generator(self, generator: SearchesItems, max_history: int, n_beams: int) -> Evaluation:
-        """Evaluate a model that generates items by its constrained search; count the beams that another would waste."""
-        evaluation = self._measure(
-            lambda split: rank_by_generation(
+    def search(self, generator: SearchesItems, max_history: int, n_beams: int) -> "dict[Split, GeneratedItems]":
+        """What a model's constrained search finds for the users of each split."""
+        return {
+            split: search_users(
                 lambda history: generator.generate(history, n_beams),
-                self.histories,
-                split,
-                max_history,
-                max(self.ks),
-                self.batch_size,
-                self.progress_bar,
-                self.device,
-            )  # fmt: skip
+                self.histories, split, max_history, self.batch_size, self.progress_bar, self.device,
+            )
+            for split in EVALUATED_SPLITS
+        }  # fmt: skip
+
+    def of_lists(self, lists: Callable[[Split], Tensor]) -> Evaluation:
+        """Evaluate what was found: a split to items (n_users, n), best first."""
+        return self._measure(
+            lambda split: rank_found(lists(split), self.histories, split, max(self.ks), self.batch_size)
         )
-        share = share_of_invalid_beams(
+
+    def invalid_beams_share(self, generator: SearchesItems, max_history: int, n_beams: int) -> float:
+        """How many beams of the test another search, without the constraint, would waste."""
+        return share_of_invalid_beams(
             lambda history: generator.generate(history, n_beams, constrained=False),
             self.histories, "test", max_history, self.batch_size, self.progress_bar, self.device,
         )  # fmt: skip
-        return Evaluation(evaluation.figures, {"invalid_beams_share": share})
 
     def _measure(self, rank: Callable[[Split], RankedItems]) -> Evaluation:
         # what is popular is counted in what models learn from, not in what is held out

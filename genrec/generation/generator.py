@@ -15,13 +15,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from genrec.generation.t5 import DecoderBlock, EncoderBlock, RelativePositionBias
+from genrec.generation.t5 import DecoderBlock, EncoderBlock, RelativePositionBias, SelfAttention
 from genrec.layers.dropout import SharedDropout
 from genrec.layers.initialization import initialize_weights
 
 
 class SemanticIdGenerator(nn.Module):
     """T5 with one table of codes a level, which is the encoder's input, the decoder's input and the output head."""
+
+    reads_items = False
 
     def __init__(
         self,
@@ -71,7 +73,12 @@ class SemanticIdGenerator(nn.Module):
         Returns:
             (b, n, l, c).
         """
-        return self.logits(self.decode(self.encode(tokens), self.bias_of_memory(tokens, target_tokens), target_tokens))
+        return self.logits(self.read(tokens, target_tokens)[1])
+
+    def read(self, tokens: Tensor, target_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's states (b, t * l, dim) and the decoder's under teacher forcing, (b, n, levels, dim)."""
+        memory = self.encode(tokens)
+        return memory, self.decode(memory, self.bias_of_memory(tokens, target_tokens), target_tokens)
 
     def encode(self, tokens: Tensor) -> Tensor:
         """The encoder's last states, (b, t * l, dim); those of padding mean nothing."""
@@ -130,6 +137,9 @@ class SemanticIdGenerator(nn.Module):
         """Each state times the table of its own level: (b, n, l, dim) to (b, n, l, c)."""
         return torch.einsum("bnld,lcd->bnlc", states, self.level_tables)
 
+    def beam_decoder(self, tokens: Tensor) -> "BeamDecoder":
+        return BeamDecoder(self, tokens)
+
     @property
     def level_tables(self) -> Tensor:
         """The vectors of the codes, (l, c, dim): a view of the embedding without its padding row."""
@@ -165,7 +175,7 @@ class BeamDecoder:
         return self._step(self.network.start_vector.expand(batch, 1, -1))
 
     def advance(self, parents: Tensor, codes: Tensor) -> Tensor:
-        self.kept = [[first, *(_pick_beams(one, parents) for one in later)] for first, *later in self.kept]
+        self.kept = inherited(self.kept, parents)
         tokens = codes + (self.step - 1) * self.network.code_num + 1
         return self._step(self.network.embedding(tokens))
 
@@ -174,14 +184,22 @@ class BeamDecoder:
         distance = torch.arange(-self.step, 1, device=x.device)
         bias = self.network.decoder_bias(distance[None])[:, 0]  # (h, steps)
         for kept, memory, block in zip(self.kept, self.memory, self.network.decoder, strict=True):
-            attention = block.attention
-            projected = attention.query_key_value(block.attention_norm(x)).unflatten(-1, (3, attention.num_heads, -1))
-            kept.append(projected[:, :, 1:])
-            x = x + attention.output(attend_to_own_past(projected[:, :, 0], kept, bias).flatten(2))
+            x = x + attend_one_step_further(block.attention, block.attention_norm(x), kept, bias)
             x = block.read_memory(x, memory, self.memory_bias)
         logits = self.network.decoder_norm(x) @ self.network.level_tables[self.step].T
         self.step += 1
         return logits.log_softmax(-1)
+
+
+def attend_one_step_further(attention: SelfAttention, x: Tensor, kept: list[Tensor], bias: Tensor) -> Tensor:
+    """Self-attention of each beam's newest position, whose key and value `kept` takes up: (b, beams, dim) to the same.
+
+    Args:
+        kept, bias: as in `attend_to_own_past`, the newest step included in the bias.
+    """
+    projected = attention.query_key_value(x).unflatten(-1, (3, attention.num_heads, -1))
+    kept.append(projected[:, :, 1:])
+    return attention.output(attend_to_own_past(projected[:, :, 0], kept, bias).flatten(2))
 
 
 def attend_to_own_past(query: Tensor, kept: list[Tensor], bias: Tensor) -> Tensor:
@@ -201,6 +219,11 @@ def attend_to_own_past(query: Tensor, kept: list[Tensor], bias: Tensor) -> Tenso
     for share, one in zip(shares[1:], kept[1:], strict=True):
         attended = torch.addcmul(attended, share, one[:, :, 1])
     return attended
+
+
+def inherited(kept: list[list[Tensor]], parents: Tensor) -> list[list[Tensor]]:
+    """Of each layer what the chosen beams remember of each step; the first step is the same for all, and kept once."""
+    return [[first, *(_pick_beams(one, parents) for one in later)] for first, *later in kept]
 
 
 def _pick_beams(kept: Tensor, parents: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A `SemanticIdGenerator` with a code table: histories of item_ids in, ranked item_ids out."""
+"""A generating network with a code table: histories of item_ids in, ranked item_ids out."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.codes.code_table import to_tokens
-from genrec.generation.beam_search import Shape, beam_search
+from genrec.generation.beam_search import Decoder, Shape, beam_search
+from genrec.generation.code_repeats import CodeRepeats, RepeatingDecoder
 from genrec.generation.generated_items import GeneratedItems
-from genrec.generation.generator import BeamDecoder, SemanticIdGenerator
+from genrec.generation.generator import SemanticIdGenerator
+from genrec.generation.itemwise import ItemwiseGenerator
 from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree
 from genrec.layers.finite import check_ordered
 
+GeneratingNetwork = SemanticIdGenerator | ItemwiseGenerator
 BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
 
 
 class ItemGenerator(nn.Module):
-    """The network and the code table that it speaks; the table travels in the state dict."""
+    """The network and the code table that it speaks; the table travels in the state dict.
 
-    def __init__(self, network: SemanticIdGenerator, n_items: int) -> None:
+    Args:
+        repeats: the bias of the history's items; None for none.
+    """
+
+    def __init__(self, network: GeneratingNetwork, n_items: int, repeats: CodeRepeats | None = None) -> None:
         super().__init__()
         self.network = network
+        self.repeats = repeats
         self.code_table: Tensor
         self.register_buffer("code_table", torch.full((n_items + 1, network.code_length), -1, dtype=torch.int32))
         self._derived: _Derived | None = None
@@ -55,7 +63,21 @@ class ItemGenerator(nn.Module):
         Returns:
             (batch, n, code_length, code_num).
         """
-        return self.network(self.tokens[history], self.tokens[target])
+        return self.read(history, target)[2]
+
+    def read(self, history: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` returns, after the encoder's states and the decoder's (`network.read`)."""
+        target_tokens = self.tokens[target]
+        memory, states = self.network.read(self.history_tokens(history), target_tokens)
+        logits = self.network.logits(states)
+        if self.repeats is not None:
+            logits = self.repeats(logits, self.tokens[history], target_tokens)
+        return memory, states, logits
+
+    def history_tokens(self, history: Tensor) -> Tensor:
+        """What the network reads of a history: its tokens, and the item_ids behind them where items have vectors."""
+        tokens = self.tokens[history]
+        return torch.cat([tokens, history[..., None]], dim=2) if self.network.reads_items else tokens
 
     def code_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy, the mean over targets (0 is none) and levels."""
@@ -94,7 +116,9 @@ class ItemGenerator(nn.Module):
         self, history: Tensor, n_beams: int, constrained: bool, shape: Shape | None, random: torch.Generator | None
     ) -> GeneratedItems:
         tree = self.prefix_tree
-        decoder = BeamDecoder(self.network, self.tokens[history])
+        decoder: Decoder = self.network.beam_decoder(self.history_tokens(history))
+        if self.repeats is not None:
+            decoder = RepeatingDecoder(decoder, self.repeats, self.tokens[history])
         if constrained:
             beams = beam_search(decoder, tree, n_beams, shape, random)
             items = tree.items[beams.nodes].masked_fill(beams.log_probs == -torch.inf, 0)
@@ -151,6 +175,45 @@ class _Derived:
         if self.version is None or table.is_inference():
             return torch.equal(self.copy, table)
         return table is self.table and _version(table) == self.version
+
+
+def build_item_generator(
+    n_items: int,
+    code_num: int,
+    code_length: int,
+    embedding_dim: int,
+    num_heads: int,
+    head_dim: int,
+    attn_dim: int,
+    num_layers: int,
+    dropout: float,
+    max_history: int,
+    *,
+    causal: bool = False,
+    itemwise: bool = False,
+    decoder_dropout: float = 0.1,
+    item_vectors: bool = False,
+    learns_repeats: bool = False,
+) -> ItemGenerator:
+    """An encoder-decoder over tokens, or with `itemwise` a trunk over items and a decoder over codes, untrained.
+
+    Args:
+        causal: of the encoder-decoder; what is itemwise always is.
+        decoder_dropout, item_vectors: of `ItemwiseGenerator`; the vectors are as many as n_items.
+        learns_repeats: whether the history's items have a bias, `CodeRepeats`.
+
+    Raises:
+        ValueError: item_vectors without itemwise.
+    """
+    if item_vectors and not itemwise:
+        raise ValueError("item_vectors needs itemwise=True: the other encoders read codes, and see no items")
+    sizes = (code_num, code_length, embedding_dim, num_heads, head_dim, attn_dim, num_layers, dropout)
+    network = (
+        ItemwiseGenerator(*sizes, decoder_dropout, n_items if item_vectors else 0)
+        if itemwise
+        else SemanticIdGenerator(*sizes, causal)
+    )
+    return ItemGenerator(network, n_items, CodeRepeats(code_num, code_length, max_history) if learns_repeats else None)
 
 
 def _version(table: Tensor) -> int | None:

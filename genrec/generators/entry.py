@@ -59,6 +59,11 @@ class GeneratorEntry:
         return Path(f"data/audits/{self.name}.npz")
 
     @property
+    def with_memory_name(self) -> str:
+        """Of its distribution mixed with the memory of transitions."""
+        return f"{self.name}_with_memory"
+
+    @property
     def best_signal_name(self) -> str:
         """Of its candidates in the order of the one signal of the ranker that orders them best."""
         return f"{self.name}_best_signal"

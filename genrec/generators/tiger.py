@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from genrec.choices import Schedule
 from genrec.generators.entry import GeneratorEntry
@@ -13,6 +13,8 @@ from genrec.params.types import NotNegative, Positive, Rate, Weight, section, va
 @section
 class TrainTiger:
     generator: GeneratorShape
+    dense_loss_weight: Weight
+    num_negatives: Positive
     windows_per_epoch: NotNegative
     batch_size: Positive
     learning_rate: Rate
@@ -23,6 +25,14 @@ class TrainTiger:
     validate_every: Positive
     patience: Positive
     n_beams: Positive
+
+    @field_validator("dense_loss_weight")
+    @classmethod
+    def _needs_items(cls, dense_loss_weight: float, info: ValidationInfo) -> float:
+        generator = info.data.get("generator")  # absent if it is wrong itself
+        if dense_loss_weight > 0 and generator is not None and generator.encoder != "items":
+            raise ValueError("needs generator.encoder: items, since the other encoders see no items; or must be 0")
+        return dense_loss_weight
 
     _validates = field_validator("validate_every")(validates_before_the_end)
 

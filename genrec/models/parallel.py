@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from genrec.models.softmax import ItemSoftmax
 from genrec.networks.parallel import ParallelNetwork
 from genrec.retrieval.ranks import ranking_figures
+from genrec.training.lightning import pl
 from genrec.training.schedules import scheduled
 
 

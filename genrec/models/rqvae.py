@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +13,7 @@ from genrec.codes.tokenizer.code_health import code_health, refuse_collapse
 from genrec.codes.tokenizer.quantizers import VectorQuantizer
 from genrec.codes.tokenizer.rqvae import Decoder, Encoder, RqVaeNetwork
 from genrec.storage.checkpoint import load_folder, save_folder
+from genrec.training.lightning import pl
 from genrec.training.modes import evaluating
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -10,6 +9,7 @@ from genrec.choices import SasrecLoss, check_choice
 from genrec.models.softmax import ItemSoftmax
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.retrieval.ranks import ranking_figures
+from genrec.training.lightning import pl
 from genrec.training.schedules import scheduled
 
 

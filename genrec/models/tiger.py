@@ -2,13 +2,14 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrec.generation.itemwise import ItemwiseGenerator
 from genrec.networks.generating.tiger import TigerNetwork
 from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
+from genrec.training.lightning import pl
 from genrec.training.schedules import learning_rate_factor
 
 
@@ -17,6 +18,9 @@ class Tiger(TigerNetwork, pl.LightningModule):
 
     Args:
         n_beams: of the search that validates.
+        dense_loss_weight: of a softmax over items after each position, by the items' own vectors, beside the codes'
+            cross-entropy; needs item_vectors.
+        num_negatives: of that softmax; 0 takes all items.
         schedule: constant, inverse_sqrt or cosine; see `learning_rate_factor`.
 
     Example:
@@ -48,6 +52,12 @@ class Tiger(TigerNetwork, pl.LightningModule):
         n_items: int = 0,
         head_dim: int | None = None,
         causal: bool = False,
+        itemwise: bool = False,
+        decoder_dropout: float = 0.1,
+        item_vectors: bool = False,
+        learns_repeats: bool = False,
+        dense_loss_weight: float = 0.0,
+        num_negatives: int = 2048,
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
         schedule: str = "constant",
@@ -55,21 +65,32 @@ class Tiger(TigerNetwork, pl.LightningModule):
     ) -> None:
         super().__init__(
             vocab_size, embedding_dim, num_heads, num_layers, attn_dim, dropout, max_seq_length,
-            code_length=code_length, n_items=n_items, head_dim=head_dim, causal=causal, n_beams=n_beams,
+            code_length=code_length, n_items=n_items, head_dim=head_dim, causal=causal, itemwise=itemwise,
+            decoder_dropout=decoder_dropout, item_vectors=item_vectors, learns_repeats=learns_repeats, n_beams=n_beams,
         )  # fmt: skip
         self.save_hyperparameters()
+        if dense_loss_weight > 0 and not item_vectors:
+            raise ValueError("dense_loss_weight needs item_vectors=True: items must have vectors to be told apart by")
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.schedule = schedule
+        self.dense_loss_weight = dense_loss_weight
+        self.num_negatives = num_negatives
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `history` (batch, length) and `target`, (batch,) or (batch, length), 0 = none; or on tokens."""
         history, target = self._items_of(batch)
         target = target.view(len(history), -1)
-        loss = self.generator.code_loss(self.generator(history, target), target)
+        memory, _, logits = self.generator.read(history, target)
+        loss = self.generator.code_loss(logits, target)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
-        return loss
+        if self.dense_loss_weight == 0:
+            return loss
+        assert isinstance(self.generator.network, ItemwiseGenerator)
+        dense = self.generator.network.item_loss(memory, history, target, self.num_negatives)
+        self.log("train_dense_loss", dense, on_step=False, on_epoch=True, batch_size=len(target))
+        return loss + self.dense_loss_weight * dense
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The loss, and the full ranking of `target` (batch,) by a constrained search."""

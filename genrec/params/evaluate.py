@@ -2,13 +2,7 @@
 
 from pydantic import ValidationInfo, field_validator
 
-from genrec.params.types import Positive, Sizes, nested, section
-
-
-@nested
-class ItemKnn:
-    history: Positive
-    window: Positive
+from genrec.params.types import Positive, Sizes, section
 
 
 @section
@@ -17,7 +11,6 @@ class Evaluate:
     n_beams: Positive
     batch_size: Positive
     bootstrap_samples: Positive
-    item_knn: ItemKnn
 
     @field_validator("ks")
     @classmethod

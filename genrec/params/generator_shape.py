@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from genrec.params.types import Dropout, Positive, nested
+from genrec.params.types import Dropout, Positive, Switch, nested
 
 
 @nested
 class GeneratorShape:
-    """The size of the encoder-decoder that generates semantic IDs."""
+    """The network that generates semantic IDs."""
 
     embedding_dim: Positive
     num_heads: Positive
@@ -16,4 +16,6 @@ class GeneratorShape:
     num_layers: Positive
     dropout: Dropout
     max_history: Positive
-    encoder: Literal["bidirectional", "causal"]
+    encoder: Literal["bidirectional", "causal", "items"]
+    decoder_dropout: Dropout
+    learns_repeats: Switch

@@ -1,6 +1,6 @@
 """What cannot change a result."""
 
-from genrec.params.types import Switch, section
+from genrec.params.types import Rate, Switch, section
 
 
 @section
@@ -8,3 +8,4 @@ class Runtime:
     """What cannot change a result: no stage depends on it."""
 
     progress_bar: Switch
+    memory_gb: Rate

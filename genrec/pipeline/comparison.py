@@ -1,12 +1,16 @@
-"""A sweep as one table: finished runs that differ in one parameter, averaged over seeds.
+"""A sweep as one table: finished runs that differ in one parameter, or in the seed alone, averaged over seeds.
 
 dvc exp run --queue -S 'train_etegrec.variant=full,no_sia,no_psa' -S 'seed=1,2,3' && dvc queue start
-python -m genrec.pipeline.comparison train_etegrec.variant evaluate_etegrec/etegrec/test/kept/recall_at_10
+python -m genrec.pipeline.comparison train_etegrec.variant recall_etegrec ndcg_etegrec
+
+make seeds                              # the default by five seeds, which the queue runs one after the other
+python -m genrec.pipeline.comparison    # each model's mean over the seeds and its standard deviation
 """
 
 import argparse
 import difflib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -18,6 +22,8 @@ from genrec.pipeline.command import run_command
 from genrec.pipeline.tracking import FinishedRun, finished_runs
 
 SEED = "seed"
+PROTOCOLS = ("excluded", "kept")
+MEASURES = ("recall_at_10", "ndcg_at_10")
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,47 @@ def compare(runs: Sequence[FinishedRun], parameter: str, metrics: Sequence[str])
     return "\n".join(lines)
 
 
+def seeds_table(runs: Sequence[FinishedRun]) -> str:
+    """A Markdown table of one row for each model: means over seeds, in brackets the standard deviation.
+
+    The newest run sets all parameters but the seed; of two runs of one seed the newest counts.
+
+    Args:
+        runs: the newest first.
+
+    Raises:
+        UserError: there is no run, or the newest measured no model with these lists.
+    """
+    if not runs:
+        raise UserError("no finished run; `make seeds` first")
+    of_seeds: dict[str, FinishedRun] = {}
+    for run in runs:
+        if _others(run, SEED) == _others(runs[0], SEED):
+            of_seeds.setdefault(run.params[SEED], run)
+    pattern = re.compile(rf"evaluate_\w+/(\w+)/test/{PROTOCOLS[0]}/{MEASURES[0]}")
+    found = [match for match in map(pattern.fullmatch, sorted(runs[0].metrics)) if match]
+    if not found:
+        raise UserError(f"the newest run has no {MEASURES[0]} of a test; put 10 into evaluate.ks and run again")
+    columns = [f"{measure}, history {protocol}" for protocol in PROTOCOLS for measure in MEASURES]
+    lines = [f"| model | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+    for match in found:
+        stem = match.string.removesuffix(f"{PROTOCOLS[0]}/{MEASURES[0]}")
+        names = [f"{stem}{protocol}/{measure}" for protocol in PROTOCOLS for measure in MEASURES]
+        whole = [run.metrics for run in of_seeds.values() if all(name in run.metrics for name in names)]
+        cells = [_mean_and_deviation([metrics[name] for metrics in whole]) for name in names]
+        lines.append(f"| {match[1]} | {len(whole)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    """
+    Example:
+        >>> _mean_and_deviation([0.1, 0.2, 0.3]), _mean_and_deviation([0.1])
+        ('0.200 (0.100)', '0.100')
+    """
+    return f"{fmean(values):.3f}" + (f" ({stdev(values):.3f})" if len(values) > 1 else "")
+
+
 def _others(run: FinishedRun, parameter: str) -> dict[str, str]:
     """The parameters that may not differ between runs that are compared."""
     free = ("track.", "runtime.")
@@ -99,10 +146,17 @@ def _check_name(kind: str, name: str, known: Iterable[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parameter", help="the one in which the runs differ, such as train_etegrec.variant")
-    parser.add_argument("metrics", nargs="+", help="such as evaluate_etegrec/etegrec/test/kept/recall_at_10")
+    parser.add_argument("parameter", nargs="?", help="the one in which the runs differ; none: the seed alone")
+    example = "such as recall_etegrec, or stages/evaluate_etegrec/etegrec/test/kept/recall_at_10"
+    parser.add_argument("metrics", nargs="*", help=example)
     arguments = parser.parse_args()
-    run_command(lambda: print(compare(finished_runs(), arguments.parameter, arguments.metrics)))
+    if arguments.parameter is not None and not arguments.metrics:
+        parser.error("name a metric after the parameter")
+    run_command(lambda: print(_table(arguments.parameter, arguments.metrics)))
+
+
+def _table(parameter: str | None, metrics: Sequence[str]) -> str:
+    return seeds_table(finished_runs()) if parameter is None else compare(finished_runs(), parameter, metrics)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+PUBLISHING = "tracking/dvc.yaml:publish"
+"""The stage that `track` waits for, as DVC names it; see there."""
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -84,7 +87,7 @@ def record_executed(seconds: float) -> None:
     Does nothing outside of DVC, which names the stage in `DVC_STAGE`.
     """
     stage = os.environ.get("DVC_STAGE")
-    if stage is None or stage == "track":
+    if stage is None or stage in ("track", PUBLISHING):
         return
     file = Execution.current().executed_file
     file.parent.mkdir(parents=True, exist_ok=True)

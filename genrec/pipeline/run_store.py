@@ -155,7 +155,7 @@ def state_files(folder: Path) -> Iterator[Path]:
 
 def report_files(folder: Path) -> list[Path]:
     """The figures, curves and tables that stages leave in reports/."""
-    patterns = ("*/metrics.json", "*/history.csv", "results.md", "results.json")
+    patterns = ("headline.json", "*/metrics.json", "*/history.csv", "results.md", "results.json")
     return sorted(file for pattern in patterns for file in (folder / "reports").glob(pattern))
 
 

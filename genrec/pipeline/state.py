@@ -19,15 +19,19 @@ from genrec.errors import UserError
 from genrec.params.reading import PARAMS_FILE, Params, flatten, read_yaml
 from genrec.pipeline.execution import Execution
 from genrec.pipeline.run_store import report_files
+from genrec.pipeline.runs_view import SWEEP
 
 LOCK_FILE = Path("dvc.lock")
 PIPELINE_FILE = Path("dvc.yaml")
 REPORTS = Path("reports")
+HEADLINE = REPORTS / "headline.json"
+PAGES = (REPORTS / "report.html", REPORTS / "results.md")
+"""What a person reads first; the first that is there."""
 PREPARED = Path("data/prepared")
 
 # What cannot change a result has no part in a state's identity.
 UNRELATED_SECTIONS = ("runtime", "track")
-MAX_ARTIFACT_BYTES = 5_000_000
+MAX_ARTIFACT_BYTES = 6_000_000
 
 Points = dict[tuple[str, int], float]
 """(metric name, step) -> value."""
@@ -98,19 +102,22 @@ class State:
         return {(f"{file.parent.name}/{name}", epoch): value for file in files for name, epoch, value in _history(file)}
 
     @cached_property
-    def figures(self) -> Points:
-        """The numbers of every reports/<stage>/metrics.json at step 0; text stays in the artifact.
+    def headline(self) -> dict[str, float]:
+        """The few figures that people compare by, in their order; none before a stage has written them."""
+        file = self.folder / HEADLINE
+        return dict(_numbers(json.loads(file.read_text(encoding="utf-8")))) if file.exists() else {}
 
-        A figure that has the name of a curve moves to <stage>/final/<name>: MLflow shows a metric's last step, which
-        is the last epoch's value and not the chosen one.
+    @cached_property
+    def figures(self) -> Points:
+        """The headline under short names, then the numbers of every reports/<stage>/metrics.json, all at step 0.
+
+        The latter are named stages/<stage>/<name>: MLflow's pages sort names, and what people compare by stands above
+        hundreds of others only if their prefix sorts behind it. Text stays in the artifact.
         """
-        curves = {name for name, _ in self.curves}
-        points: Points = {}
+        points: Points = {(name, 0): value for name, value in self.headline.items()}
         for file in sorted((self.folder / REPORTS).glob("*/metrics.json")):
-            stage = file.parent.name
-            for name, value in _numbers(json.loads(file.read_text(encoding="utf-8"))):
-                taken = f"{stage}/{name}" in curves
-                points[f"{stage}/final/{name}" if taken else f"{stage}/{name}", 0] = value
+            numbers = _numbers(json.loads(file.read_text(encoding="utf-8")))
+            points |= {(f"stages/{file.parent.name}/{name}", 0): value for name, value in numbers}
         return points
 
     @property
@@ -120,13 +127,22 @@ class State:
         small = sorted(file for file in reports if file.stat().st_size <= MAX_ARTIFACT_BYTES)
         return [PARAMS_FILE, PIPELINE_FILE, LOCK_FILE, *(file.relative_to(self.folder) for file in small)]
 
-    def points(self, execution: Execution) -> Points:
-        """Curves, figures, and how many seconds the executed stages took."""
-        seconds = {(_allowed(f"pipeline/{stage}_seconds"), 0): took for stage, took in execution.executed().items()}
-        return {**self.curves, **self.figures, **seconds}
+    def _pages(self, run_page: str) -> list[str]:
+        """Markdown: a link to the page that a person reads first."""
+        found = [page for page in PAGES if page in self.artifacts]
+        return [f"[{page.name}]({run_page}/artifacts/{page.as_posix()})" for page in found[:1]]
 
-    def tags(self, execution: Execution, run_id: str) -> dict[str, str]:
-        """What a run holds: the lock, the checkpoints by their hashes, which stages ran, the way back to the state."""
+    def points(self, execution: Execution) -> Points:
+        """Figures, curves, and how many seconds the executed stages took."""
+        seconds = {(_allowed(f"seconds/{stage}"), 0): took for stage, took in execution.executed().items()}
+        return {**self.figures, **self.curves, **seconds}
+
+    def tags(self, execution: Execution, run_page: str) -> dict[str, str]:
+        """What a run holds: the lock, the checkpoints by their hashes, which stages ran, what a reader sees first.
+
+        Args:
+            run_page: the run's page within MLflow's, such as `#/experiments/1/runs/<run_id>`.
+        """
         executed = execution.executed()
         cached = [stage for stage, outs in self.outs.items() if outs and stage not in executed]
         lock = (self.folder / LOCK_FILE).read_bytes()
@@ -134,7 +150,9 @@ class State:
             "dvc.lock_md5": hashlib.md5(lock, usedforsecurity=False).hexdigest(),
             "pipeline.executed": ", ".join(executed) or "none",
             "pipeline.cached": ", ".join(cached) or "none",
-            "mlflow.note.content": _way_back(self.folder, execution, run_id),
+            "mlflow.note.content": "\n\n".join(
+                [*_summary(self.headline), *self._pages(run_page), _way_back(self.folder, execution, run_page)]
+            ),
         }
         for stage, outs in self.outs.items():
             # lines as md5sum prints them
@@ -145,7 +163,7 @@ class State:
 
 
 def origin_tags(folder: Path, execution: Execution) -> dict[str, str]:
-    """Where a run comes from: the commit, the experiment."""
+    """Where a run comes from: the commit, the experiment, the sweep of which DVC numbers the experiments."""
     tags = {"mlflow.source.name": str(PIPELINE_FILE)}
     commit = _commit(folder)
     if commit:
@@ -153,12 +171,39 @@ def origin_tags(folder: Path, execution: Execution) -> dict[str, str]:
         tags.update({"git.commit": commit, "mlflow.source.git.commit": commit, "git.dirty": dirty})
     if execution.experiment is not None:
         tags["dvc.exp_name"] = execution.experiment
+        tags[SWEEP] = re.sub(r"-\d+$", "", execution.experiment)
         tags[execution.tag] = tags["dvc.baseline_rev"] = execution.baseline or ""
     return tags
 
 
-def _way_back(folder: Path, execution: Execution, run_id: str) -> str:
+def _summary(headline: Mapping[str, float]) -> list[str]:
+    """Markdown: the headline figures as a table of a row a model, and those of no model in a line.
+
+    Example:
+        >>> print(*_summary({"ndcg_tiger": 0.3, "ndcg_sasrec": 0.2, "recall_tiger": 0.5, "coverage": 0.7}), sep="\\n")
+        | | ndcg | recall |
+        |---|---|---|
+        | tiger | 0.3 | 0.5 |
+        | sasrec | 0.2 |  |
+        coverage 0.7
+    """
+    of_models: dict[str, dict[str, float]] = {}
+    for name, value in headline.items():
+        measure, _, model = name.partition("_")
+        of_models.setdefault(model, {})[measure] = value
+    others = of_models.pop("", {})
+    measures = list(dict.fromkeys(measure for row in of_models.values() for measure in row))
+    lines = [f"| | {' | '.join(measures)} |", "|---" * (len(measures) + 1) + "|"]
+    for model, row in of_models.items():
+        cells = [f"{row[each]:g}" if each in row else "" for each in measures]
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    line = ", ".join(f"{name} {value:g}" for name, value in others.items())
+    return ["\n".join(lines)] * bool(of_models) + [line] * bool(others)
+
+
+def _way_back(folder: Path, execution: Execution, run_page: str) -> str:
     """Markdown: how to get this state's files again."""
+    run_id = run_page.rpartition("/")[2]
     commit = _commit(folder)
     if execution.experiment is not None:
         lines = [f"dvc exp apply {execution.experiment}"]

@@ -28,6 +28,7 @@ from genrec.errors import UserError
 from genrec.params.reading import Params, flatten, read_params
 from genrec.pipeline.execution import Execution
 from genrec.pipeline.run_store import FILES, LIVE, Publication, Store, digest_of_files, is_off_by_environment
+from genrec.pipeline.runs_view import KIND, TAG, runs_view
 from genrec.pipeline.state import PREPARED, State, origin_tags, params_digest
 
 if TYPE_CHECKING:
@@ -114,6 +115,21 @@ def finished_runs() -> list[FinishedRun]:
     return [FinishedRun(run.data.params, run.data.metrics) for run in found]
 
 
+def opened_experiment() -> tuple[Store, str]:
+    """The store and the id of the project's experiment in it, both made if they are missing.
+
+    Raises:
+        UserError: the store does not answer or cannot be used.
+    """
+    execution = Execution.current()
+    store = Store.find(execution.root)
+    try:
+        with _locked_project(execution.root):
+            return store, _open_store(store, read_params().track.experiment)[1]
+    except _store_troubles() as trouble:
+        raise store.failure(trouble) from trouble
+
+
 def _is_off(params: Params) -> bool:
     return not params.track.enabled or is_off_by_environment()
 
@@ -145,13 +161,24 @@ def _open_store(store: Store, experiment: str) -> tuple["MlflowClient", str]:
     client = MlflowClient(tracking_uri=store.uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
-        return client, client.create_experiment(experiment, artifact_location=store.artifacts)
+        return client, client.create_experiment(experiment, artifact_location=store.artifacts, tags=KIND)
     if found.lifecycle_stage != "active":
         raise UserError(
             f"experiment {experiment!r} of {store.shown} is deleted; choose another track.experiment or restore it: "
             f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
         )
+    for name in KIND.keys() - found.tags.keys():
+        client.set_experiment_tag(found.experiment_id, name, KIND[name])
     return client, found.experiment_id
+
+
+def _share_view(client: "MlflowClient", experiment_id: str, state: State, execution: Execution) -> None:
+    """Give the experiment the view that shows this state's headline figures."""
+    experiment = client.get_experiment(experiment_id)
+    names = {name for name, _ in state.points(execution)}
+    view = runs_view(list(state.headline), names, experiment.creation_time or 0)
+    if state.headline and experiment.tags.get(TAG) != view:
+        client.set_experiment_tag(experiment_id, TAG, view)
 
 
 def _has_content(file: Path) -> bool:
@@ -225,6 +252,7 @@ def _publish(state: State, store: Store, execution: Execution) -> Publication:
             run, outcome = client.create_run(experiment_id, tags={FINGERPRINT: state.fingerprint}), "created"
         name = execution.experiment or state.name
         _fill_or_fail(client, run, name, state, execution)
+        _share_view(client, experiment_id, state, execution)
     for other in live:
         if other.info.run_id != run.info.run_id:
             _discard(client, other, params_digest(state.params))
@@ -268,7 +296,7 @@ def _fill(client: "MlflowClient", run: "Run", state: State, execution: Execution
         tags={
             FILES: digest_of_files(state.folder),
             **origin_tags(state.folder, execution),
-            **state.tags(execution, run_id),
+            **state.tags(execution, f"#/experiments/{run.info.experiment_id}/runs/{run_id}"),
         },  # fmt: skip
         params={name: value for name, value in state.params.items() if name not in run.data.params},
         points={key: value for key, value in state.points(execution).items() if key not in there},

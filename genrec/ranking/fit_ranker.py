@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.loggers import Logger
 
 from genrec.errors import UserError
 from genrec.ranking.ctr_trainer import CTRTrainer
@@ -14,6 +13,7 @@ from genrec.ranking.feature_batches import feature_loader
 from genrec.ranking.mtl_trainer import MTLTrainer
 from genrec.ranking.ranker import CLICK_NETWORKS, Ranker
 from genrec.ranking.rows import RankingRows
+from genrec.training.lightning import Logger
 
 LIKED_SHARE = 0.8  # of the scale, 4 of 5
 

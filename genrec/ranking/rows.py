@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec.errors import UserError
-from genrec.ranking.baselines import ItemKnn
 from genrec.retrieval.candidates import Candidates
+from genrec.retrieval.transitions import Transitions
 from genrec.sequences.histories import Examples, Histories, Split
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ SIGNALS = (
     "is_in_history",
 )
 USERS_AT_ONCE = 512
+RARE = 1e-6  # the probability of a transition that was never seen
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ class RowBuilder:
     Attributes:
         counts: (n_items + 1,) training interactions of each item.
         score_sequence: histories (batch, length) to a sequence model's scores (batch, n_items + 1).
-        score_cooccurrence: the same, to co-occurrence counts, on the CPU.
+        transitions: which items stood near which, on the CPU.
         device: where the sequence model computes; all rows lie on the CPU.
     """
 
     histories: Histories
     counts: NDArray[np.int64]
     score_sequence: "ScoresItems"
-    score_cooccurrence: "ScoresItems"
+    transitions: Transitions
     max_history: int
     device: torch.device = torch.device("cpu")
 
@@ -82,16 +83,13 @@ class RowBuilder:
         cls,
         histories: Histories,
         score_sequence: "ScoresItems",
+        transitions: Transitions,
         max_history: int,
-        knn_history: int,
-        knn_window: int,
         device: torch.device,
     ) -> "RowBuilder":
-        """Count popularity and co-occurrence in the training part; for the latter's arguments see `ItemKnn.fit`."""
-        train = histories.train_part()
-        knn = ItemKnn.fit(train.items, train.offsets, histories.n_items, history=knn_history, window=knn_window)
-        counts = np.bincount(train.items, minlength=histories.n_items + 1)
-        return cls(histories, counts, score_sequence, knn.scores, max_history, device)
+        """Count popularity in the training part."""
+        counts = np.bincount(histories.train_part().items, minlength=histories.n_items + 1)
+        return cls(histories, counts, score_sequence, transitions, max_history, device)
 
     def rows(self, candidates: Candidates, split: Split, ratings: NDArray[np.float32] | None = None) -> RankingRows:
         """A row for each candidate.
@@ -130,7 +128,7 @@ class RowBuilder:
             seen = torch.from_numpy(self.histories.padded(examples.take(users))).long()
             scores = self.score_sequence(short.to(self.device))
             sequence = scores.log_softmax(1).gather(1, items.to(self.device)).cpu()
-            cooccurrence = self.score_cooccurrence(short).gather(1, items).log1p()
+            cooccurrence = self.transitions(short).gather(1, items).clamp_min(RARE).log()
             is_seen = (items[:, :, None] == seen[:, None]).any(2).float()
             parts.append(torch.stack([sequence, cooccurrence, is_seen], dim=-1))
         return torch.cat(parts)

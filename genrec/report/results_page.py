@@ -30,6 +30,7 @@ def model_titles() -> dict[str, str]:
     titles = {"popularity": "popularity", REFERENCE: "item co-occurrence"}
     for generator in generators():
         titles[generator.name] = generator.title
+        titles[generator.with_memory_name] = f"{generator.title} with memory"
         if generator.code_table is not None:
             titles[generator.best_signal_name] = f"{generator.title}, best single signal"
             titles[generator.ranked_name] = f"{generator.title}, ranked"
@@ -79,8 +80,7 @@ def references(model: str) -> list[str]:
 
 def results_page(results: Tree, statistics: Tree) -> str:
     """A Markdown page: what was measured on what, then a table for each split and protocol."""
-    ks = _ks(next(iter(results.values()))["values"])
-    k = 10 if 10 in ks else max(ks)
+    ks, k = _ks(results), shown_k(results)
     sections = [_table(results, split, protocol, ks, k) for split, protocol in TITLES]
     return "\n\n".join([_introduction(statistics), *sections]) + "\n"
 
@@ -94,6 +94,7 @@ def _introduction(statistics: Tree) -> str:
         "validation. In brackets: 95 % bootstrap intervals over users. Popularity bias: training interactions of the "
         "recommended items over those of the items that users really took (1 = as popular). Invalid beams: the share "
         "of an unconstrained search's beams that are no item; all ranked lists come from the constrained search. "
+        "With memory: the model's probabilities mixed with item co-occurrence, by a share that validation chose. "
         "Ranked: the model's candidates in a ranker's order; their recall is the ceiling that no order passes. It sees "
         "the history, a candidate's attributes and semantic ID, its log-probability and place under the model, its "
         "log-probability under SASRec, its co-occurrence with the history, its popularity, and whether it was taken "
@@ -181,6 +182,12 @@ def _title(column: str) -> str:
     return column.replace("_at_", "@").replace("_", " ")
 
 
-def _ks(values: Tree) -> list[int]:
-    names = values["test"]["kept"]
+def shown_k(results: Tree) -> int:
+    """The length of lists that people compare by: 10, or the largest that was measured."""
+    ks = _ks(results)
+    return 10 if 10 in ks else max(ks)
+
+
+def _ks(results: Tree) -> list[int]:
+    names = next(iter(results.values()))["values"]["test"]["kept"]
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"recall_at_(\d+)", name)))

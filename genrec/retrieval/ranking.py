@@ -70,35 +70,49 @@ def rank_by_scores(
         lists["kept"].append(top_items(scores, k))
         seen = _padded(histories, batch).to(device)
         lists["excluded"].append(top_items(scores.scatter(1, seen, -torch.inf), k))
-    return _collect(lists, histories, examples, batch_size)
+    return _collect(lists, histories, examples)
 
 
-def rank_by_generation(
+def search_users(
     generate: Generate,
     histories: Histories,
     split: Split,
     max_history: int,
-    k: int,
     batch_size: int,
     progress_bar: bool,
     device: torch.device = CPU,
-) -> RankedItems:
-    """Rank what a beam search generates; items that no beam reaches have no rank.
+) -> "GeneratedItems":
+    """What a search finds for each example of a split, in their order, on the CPU.
 
     Args:
-        generate: histories (batch, length) int64 to items (batch, n_beams), best first; of these the first k that the
-            protocol allows are kept, so n_beams should exceed k.
+        generate: histories (batch, length) int64 to items (batch, n_beams), best first.
         device: where it computes.
     """
     examples = histories.examples(split)
+    parts = [
+        generate(_padded(histories, batch.cut(max_history)).to(device))
+        for batch in _batches(examples, batch_size, progress_bar)
+    ]
+    return type(parts[0])(*(_in_order([part[field] for part in parts], examples) for field in range(2)))
+
+
+def rank_found(items: Tensor, histories: Histories, split: Split, k: int, batch_size: int) -> RankedItems:
+    """Rank what was found; items that are not in a user's list have no rank.
+
+    Args:
+        items: (n_examples, n) int64, best first, 0 is none; of these the first k that the protocol allows are kept, so
+            n should exceed k.
+    """
+    examples = histories.examples(split)
     lists: dict[str, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
-    for batch in _batches(examples, batch_size, progress_bar):
-        items = generate(_padded(histories, batch.cut(max_history)).to(device)).items
-        lists["kept"].append(first_items(items, items != 0, k))
-        seen = _padded(histories, batch).to(device)
-        is_new = ~(items[:, :, None] == seen[:, None, :]).any(2)
-        lists["excluded"].append(first_items(items, is_new & (items != 0), k))
-    return _collect(lists, histories, examples, batch_size)
+    for start in range(0, len(examples), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(examples)))
+        found, seen = items[rows], _padded(histories, examples.take(rows))
+        lists["kept"].append(first_items(found, found != 0, k))
+        is_new = ~(found[:, :, None] == seen[:, None, :]).any(2)
+        lists["excluded"].append(first_items(found, is_new & (found != 0), k))
+    targets = torch.from_numpy(histories.targets(examples)).long()
+    return RankedItems({name: torch.cat(parts) for name, parts in lists.items()}, targets)
 
 
 def first_items(items: Tensor, is_allowed: Tensor, k: int) -> Tensor:
@@ -147,8 +161,12 @@ def _padded(histories: Histories, examples: Examples) -> Tensor:
     return torch.from_numpy(histories.padded(examples)).long()
 
 
-def _collect(lists: dict[str, list[Tensor]], histories: Histories, examples: Examples, batch_size: int) -> RankedItems:
-    """Bring the users back into the order of their ids, on the CPU."""
-    back = torch.from_numpy(np.argsort(_by_length(examples), kind="stable"))
+def _collect(lists: dict[str, list[Tensor]], histories: Histories, examples: Examples) -> RankedItems:
     targets = torch.from_numpy(histories.targets(examples)).long()
-    return RankedItems({name: torch.cat(parts).cpu()[back] for name, parts in lists.items()}, targets)
+    return RankedItems({name: _in_order(parts, examples) for name, parts in lists.items()}, targets)
+
+
+def _in_order(parts: list[Tensor], examples: Examples) -> Tensor:
+    """Bring the batches' users back into the order of their ids, on the CPU."""
+    back = torch.from_numpy(np.argsort(_by_length(examples), kind="stable"))
+    return torch.cat(parts).cpu()[back]

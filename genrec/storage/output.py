@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,9 @@ from genrec.storage.files import disk_troubles_explained, written
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+ROW_GROUP = 1 << 20  # rows of a parquet file that are compressed together
 
 
 @contextmanager
@@ -41,10 +44,32 @@ def replaced(folder: Path) -> Iterator[Path]:
 def write_parquet(frame: "pd.DataFrame", file: Path) -> None:
     """Write a frame without its index and without the metadata that pandas adds, which names its version."""
     import pyarrow as pa  # here, so that fetch_data starts without it
-    import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    pq.write_table(table, file, compression="zstd", version="2.6", row_group_size=1 << 20)
+    with parquet_stream(table.schema, file) as write:
+        write(table)
+
+
+@contextmanager
+def parquet_stream(schema: "pa.Schema", file: Path) -> "Iterator[Callable[[pa.Table], None]]":
+    """A function that appends tables to a file, whose bytes do not depend on where one ended and the next began."""
+    import pyarrow as pa  # here, so that fetch_data starts without it
+    import pyarrow.parquet as pq
+
+    waiting = schema.empty_table()
+    with pq.ParquetWriter(file, schema, compression="zstd", version="2.6") as writer:
+
+        def write(table: pa.Table) -> None:
+            nonlocal waiting
+            waiting = pa.concat_tables([waiting, table])
+            n_whole = len(waiting) // ROW_GROUP * ROW_GROUP
+            if n_whole:
+                writer.write_table(waiting.slice(0, n_whole), row_group_size=ROW_GROUP)
+                waiting = waiting.slice(n_whole)
+
+        yield write
+        if len(waiting):
+            writer.write_table(waiting, row_group_size=ROW_GROUP)
 
 
 def read_parquet(file: Path, columns: list[str] | None = None) -> "pd.DataFrame":

@@ -9,10 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping
-from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
@@ -23,6 +20,7 @@ from genrec.tasks.regularization import Regularization
 from genrec.training.base import BaseTrainer, check_gpus, check_loader
 from genrec.training.config import TrainingConfig
 from genrec.training.failures import FiniteTraining
+from genrec.training.lightning import Callback, EarlyStopping, Logger, pl
 from genrec.training.modes import evaluating
 
 log = logging.getLogger(__name__)

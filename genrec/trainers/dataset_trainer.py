@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader, Dataset, Sampler, random_split
 
 from genrec.storage.checkpoint import save_model
 from genrec.training.base import BaseTrainer
 from genrec.training.config import TrainingConfig
+from genrec.training.lightning import Logger, pl
 
 Loaders: TypeAlias = tuple[DataLoader[Any], DataLoader[Any], DataLoader[Any]]
 

@@ -6,8 +6,6 @@ The pipeline trains in stages/train_rqvae.py, by the same loop (docs/decisions/1
 from dataclasses import dataclass
 from typing import Any
 
-from pytorch_lightning import seed_everything
-from pytorch_lightning.loggers import Logger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -16,6 +14,7 @@ from genrec.models.rqvae import RqVae, batch_inference, evaluate_quantization, e
 from genrec.trainers.dataset_trainer import DatasetTrainer
 from genrec.trainers.script import shared_fields, train_and_report, training_parser
 from genrec.training.config import TrainingConfig
+from genrec.training.lightning import Logger, seed_everything
 
 
 @dataclass

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pytorch_lightning import seed_everything
-from pytorch_lightning.loggers import Logger
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
@@ -21,6 +19,7 @@ from genrec.modules.recommendation_metrics import RecommendationMetrics
 from genrec.trainers.dataset_trainer import DatasetTrainer
 from genrec.trainers.script import shared_fields, train_and_report, training_parser
 from genrec.training.config import TrainingConfig
+from genrec.training.lightning import Logger, seed_everything
 
 SPLITS = ("train", "val", "test")
 

@@ -8,10 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.data import DataLoader, IterableDataset
 
 from genrec.errors import UserError
@@ -20,6 +17,7 @@ from genrec.training.callbacks import EpochLines, EpochSeed, KeptCurves
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger
 from genrec.training.failures import FiniteTraining, WholeCheckpoints, failures_located
+from genrec.training.lightning import Callback, EarlyStopping, Logger, ModelCheckpoint, TensorBoardLogger, pl
 from genrec.training.lightning_internals import after_each_epoch, batches_read, name_next_file
 from genrec.training.precision import BFLOAT16, Bfloat16
 

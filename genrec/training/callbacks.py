@@ -3,11 +3,10 @@
 import sys
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
 
 from genrec.training.curves import CurveLogger
+from genrec.training.lightning import Callback, pl
 
 
 class EpochSeed(Callback):

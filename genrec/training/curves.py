@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities import rank_zero_only
-
 from genrec.storage.files import written
+from genrec.training.lightning import Logger, rank_zero_only
 
 Listener = Callable[[int, Mapping[str, float]], None]
 

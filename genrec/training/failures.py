@@ -6,15 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from genrec.errors import UserError
 from genrec.storage.checkpoint import write_checkpoint
+from genrec.training.lightning import Callback, SIGTERMException, TorchCheckpointIO, pl
 from genrec.training.lightning_internals import batch_in_progress, sums_of_epoch
 
 # of a process that SIGTERM ended

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytorch_lightning as pl
 from torch import Tensor
+
+from genrec.training.lightning import pl
 
 
 def after_each_epoch(trainer: pl.Trainer, action: Callable[[], None]) -> None:

@@ -1,10 +1,12 @@
-"""What `trainer.precision: auto` means on the machine that trains."""
+"""What a training computes with on this machine: what `trainer.precision: auto` means, and whether it is portable."""
 
+import os
 from typing import Any, Final
 
 import torch
-from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from torch.optim import Optimizer
+
+from genrec.training.lightning import MixedPrecision, Precision
 
 FLOAT32: Final = "32-true"
 BFLOAT16: Final = "bf16-mixed"
@@ -24,19 +26,30 @@ class Bfloat16(MixedPrecision):
         Precision.clip_gradients(self, optimizer, *args, **kwargs)
 
 
-def resolve_precision(asked: str, gpus: int) -> str:
+def resolve_precision(asked: str, gpus: int, portable: bool) -> str:
     """`auto` becomes bf16-mixed where bfloat16 has a unit of its own, 32-true elsewhere; the others stay.
 
-    Without such a unit bfloat16 is many times slower than float32 (docs/LOG.md, "Speed").
+    Without such a unit bfloat16 is many times slower than float32 (docs/LOG.md, "Speed"). What is portable on a CPU
+    may not ask which units it has.
     """
     if asked != "auto":
         return asked
-    return BFLOAT16 if (_gpu_is_fast() if gpus else _cpu_is_fast()) else FLOAT32
+    return BFLOAT16 if (_gpu_is_fast() if gpus else not portable and _cpu_is_fast()) else FLOAT32
 
 
 def precision_figure(asked: str, used: str) -> dict[str, float]:
     """What `auto` came to, beside a training's figures: 1 for bfloat16, 0 for float32; else the parameter tells it."""
     return {"bf16": float(used == BFLOAT16)} if asked == "auto" else {}
+
+
+def processor_figure() -> dict[str, float]:
+    """Whether this process computes as each x86-64 processor with AVX2 does (1), or with all that its own has (0).
+
+    By what torch and MKL act on, not by what was asked: not every machine can be portable, and a program
+    that calls a stage's `main` has loaded them before.
+    """
+    is_portable = torch.backends.cpu.get_cpu_capability() == "AVX2" and os.environ.get("MKL_CBWR", "") == "COMPATIBLE"
+    return {"portable": float(is_portable)}
 
 
 def _gpu_is_fast() -> bool:

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 from genrec.choices import Schedule, check_choice
+from genrec.training.lightning import pl
 
 
 def learning_rate_factor(schedule: str, warmup_steps: int, total_steps: int) -> Callable[[int], float]:

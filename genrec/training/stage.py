@@ -12,7 +12,7 @@ from genrec.storage.output import write_metrics
 from genrec.training.base import check_gpus
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger, Listener, write_curves
-from genrec.training.precision import precision_figure, resolve_precision
+from genrec.training.precision import precision_figure, processor_figure, resolve_precision
 from genrec.training.scratch import scratch
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class TrainingStage:
         self.trainer = trainer
         self.progress_bar = runtime.progress_bar
         self.seed = seed
-        self.precision = resolve_precision(trainer.precision, trainer.gpus)
+        self.precision = resolve_precision(trainer.precision, trainer.gpus, trainer.portable)
         self.logger = CurveLogger(listener, prefix=prefix)
 
     @contextmanager
@@ -74,13 +74,14 @@ class TrainingStage:
         )
 
     def write(self, model: Saveable, file: Path, curves: Path, metrics: Path, figures: Mapping[str, Any]) -> None:
-        """Write the trained model, its curves, and its figures with the precision that `auto` came to."""
+        """Write the trained model, its curves, and its figures with what it was trained on."""
         save_model(model, file)
         self.write_figures(self.logger.rows, curves, metrics, figures)
 
     def write_figures(
         self, rows: Mapping[int, Mapping[str, float]], curves: Path, metrics: Path, figures: Mapping[str, Any]
     ) -> None:
-        """Write curves, and figures with the precision that `auto` came to."""
+        """Write curves, and figures with the precision that `auto` came to, and whether the processor was portable."""
         write_curves(rows, curves)
-        write_metrics({**figures, **precision_figure(self.trainer.precision, self.precision)}, metrics)
+        machine = {**precision_figure(self.trainer.precision, self.precision), **processor_figure()}
+        write_metrics({**figures, **machine}, metrics)

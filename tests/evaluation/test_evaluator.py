@@ -1,6 +1,7 @@
 """One protocol for all models: a model of known answers, and the two files that are written."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,17 +43,17 @@ def test_a_model_that_knows_the_rule_is_always_right(evaluator):
 
 def test_generated_items_are_measured_like_scored_ones(evaluator):
     scored = evaluator.of_scores(next_number, max_history=3)
-    generated = evaluator.of_generator(NextNumber(), max_history=3, n_beams=4)
-    assert generated.figures == scored.figures
+    found = evaluator.search(NextNumber(), max_history=3, n_beams=4)
+    assert evaluator.of_lists(lambda split: found[split].items).figures == scored.figures
 
 
 def test_beams_that_are_no_item_are_counted(evaluator):
-    assert evaluator.of_generator(NextNumber(), max_history=3, n_beams=4).extra == {"invalid_beams_share": 0.5}
+    assert evaluator.invalid_beams_share(NextNumber(), max_history=3, n_beams=4) == 0.5
 
 
 def test_values_intervals_and_ranks_go_to_a_file_each(evaluator, tmp_path):
-    write_evaluations({"m": evaluator.of_generator(NextNumber(), 3, 4)}, tmp_path / "a/v.json", tmp_path / "a/i.json",
-                      tmp_path / "a/r.npz")  # fmt: skip
+    evaluation = replace(evaluator.of_scores(next_number, max_history=3), extra={"invalid_beams_share": 0.5})
+    write_evaluations({"m": evaluation}, tmp_path / "a/v.json", tmp_path / "a/i.json", tmp_path / "a/r.npz")
     values, intervals = (json.loads((tmp_path / f"a/{name}.json").read_text()) for name in "vi")
     assert values["m"]["test"]["kept"]["recall_at_1"] == 1
     assert values["m"]["invalid_beams_share"] == 0.5

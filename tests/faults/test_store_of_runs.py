@@ -17,6 +17,7 @@ from fake_pipeline import Pipeline, start_python
 
 from faults.stages_in_processes import PIPELINE
 from faults.whole_pipeline import ONCE_MORE, SMALL, stages_in, wait_until
+from genrec.pipeline.execution import PUBLISHING
 from genrec.pipeline.run_store import LOCK_OF_TRACK
 
 # SQLAlchemy 2.1 about MLflow's own tables.
@@ -35,7 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_computing_all_again_gives_the_same_lock(project: Project) -> None:
     lock = (project.folder / "dvc.lock").read_bytes()
     project.environment |= ONCE_MORE
-    assert sorted(stages_in(project.dvc("repro", "-f"))) == sorted(PIPELINE)
+    assert sorted(stages_in(project.dvc("repro", "-f"))) == sorted([*PIPELINE, PUBLISHING])
     assert (project.folder / "dvc.lock").read_bytes() == lock
     assert [run["status"] for run in project.runs()] == ["FINISHED"]
 
@@ -99,10 +100,10 @@ def test_a_server_that_dies_costs_no_result_and_the_next_repro_publishes(
     assert f"MLflow at http://127.0.0.1:{port} failed" in error
     assert "no result is lost: `dvc repro` will publish it" in error
     assert "Traceback" not in said
-    assert stages_in(said)[-1] == "track"
+    assert stages_in(said)[-1] == PUBLISHING
     locked = locked_stages(project)
     with server(project, port):
-        assert stages_in(project.dvc("repro")) == ["track"]
+        assert stages_in(project.dvc("repro")) == [PUBLISHING]
     assert locked_stages(project) == locked
     del project.environment["MLFLOW_TRACKING_URI"]
     assert [run["status"] for run in project.runs()] == ["FINISHED", "FINISHED"]

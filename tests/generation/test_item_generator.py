@@ -1,4 +1,4 @@
-"""Histories in, ranked items out: against the plain forward pass of every item, over both trees and both encoders."""
+"""Histories in, ranked items out: against the plain forward pass of every item, over both trees and all networks."""
 
 import itertools
 from functools import cache
@@ -8,20 +8,31 @@ import torch
 import torch.nn.functional as F
 
 from genrec.codes.code_table import build_code_table
-from genrec.generation.generator import SemanticIdGenerator
-from genrec.generation.item_generator import ItemGenerator
+from genrec.generation.item_generator import build_item_generator
 
 CODES, LENGTH, ITEMS = 4, 3, 14
 
 
-@pytest.fixture(params=[True, False], ids=["causal", "bidirectional"])
+NETWORKS = {
+    "causal": {"causal": True},
+    "bidirectional": {},
+    "causal with repeats": {"causal": True, "learns_repeats": True},
+    "items": {"itemwise": True},
+    "items with vectors and repeats": {"itemwise": True, "item_vectors": True, "learns_repeats": True},
+}
+
+
+def built(options):
+    return build_item_generator(ITEMS, CODES, LENGTH, 8, 2, 4, 16, 2, 0.2, max_history=3, **options)
+
+
+@pytest.fixture(params=NETWORKS)
 def generator(request):
     """14 items in a space of 64 semantic IDs, in float64."""
     torch.manual_seed(0)
-    network = SemanticIdGenerator(CODES, LENGTH, 8, 2, 4, 16, 2, dropout=0.2, causal=request.param)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    generator = ItemGenerator(network, ITEMS).double().eval()
+    generator = built(NETWORKS[request.param]).double().eval()
+    for name, parameter in generator.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.1 if name.startswith("repeats") else 0.5)
     codes = torch.randint(0, CODES, (ITEMS, LENGTH - 1), generator=torch.Generator().manual_seed(3))
     generator.set_code_table(build_code_table(codes, CODES))
     return generator
@@ -62,6 +73,14 @@ def test_a_catalogue_smaller_than_the_beam_is_filled_up_with_no_item(generator):
     assert (found.log_probs[:, ITEMS:] == -torch.inf).all()
 
 
+def logits_of_codes(generator, history, target_tokens):
+    """Logits after histories of item_ids under teacher forcing of any codes, items or not."""
+    logits = generator.network(generator.history_tokens(history), target_tokens)
+    if generator.repeats is None:
+        return logits
+    return generator.repeats(logits, generator.tokens[history], target_tokens)
+
+
 def slow_search(generator, history, n_beams):
     """A beam search of one user in plain Python over prefixes of the catalogue, each scored by a forward pass."""
     rows = {tuple(codes): item for item, codes in enumerate(generator.code_table.tolist()) if item > 0}
@@ -70,7 +89,7 @@ def slow_search(generator, history, n_beams):
     @cache
     def score(prefix):
         codes = torch.tensor([*prefix, *[0] * (LENGTH - len(prefix))])
-        logits = generator.network(generator.tokens[history], (codes + offsets)[None, None])[0, 0]
+        logits = logits_of_codes(generator, history, (codes + offsets)[None, None])[0, 0]
         return sum(logits[level].log_softmax(-1)[code].item() for level, code in enumerate(prefix))
 
     beams = [()]
@@ -102,8 +121,8 @@ def test_an_unconstrained_search_sorts_all_sequences_and_names_those_that_are_it
     found = generator.generate(history, CODES**LENGTH, constrained=False)
     rows = {tuple(codes): item for item, codes in enumerate(generator.code_table.tolist()) if item > 0}
     for user in range(3):
-        tokens = generator.tokens[history[user : user + 1]].expand(len(targets), -1, -1)
-        log_probs = generator.network(tokens, targets[:, None]).log_softmax(-1)[:, 0]
+        same = history[user : user + 1].expand(len(targets), -1)
+        log_probs = logits_of_codes(generator, same, targets[:, None]).log_softmax(-1)[:, 0]
         scores, order = log_probs.gather(2, everything[..., None]).sum((1, 2)).sort(descending=True)
         torch.testing.assert_close(found.log_probs[user], scores)
         assert found.items[user].tolist() == [rows.get(tuple(codes), 0) for codes in everything[order].tolist()]
@@ -153,10 +172,18 @@ def test_a_table_that_is_changed_in_place_brings_another_tree(generator):
     assert generator.prefix_tree.find(generator.code_table[3]).item() == 3
 
 
-def test_the_table_travels_in_the_state_dict(generator):
-    other = ItemGenerator(SemanticIdGenerator(CODES, LENGTH, 8, 2, 4, 16, 2, 0.2, generator.network.causal), ITEMS)
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_the_table_travels_in_the_state_dict(options):
+    torch.manual_seed(0)
+    generator, other = built(options).double().eval(), built(options)
+    generator.set_code_table(build_code_table(torch.arange(ITEMS)[:, None] // torch.tensor([CODES, 1]) % CODES, CODES))
     other.double().eval().load_state_dict(generator.state_dict())
     assert torch.equal(other.generate(histories(3), 5).items, generator.generate(histories(3), 5).items)
+
+
+def test_vectors_of_items_are_refused_where_no_item_is_read():
+    with pytest.raises(ValueError, match="item_vectors needs itemwise=True"):
+        built({"causal": True, "item_vectors": True})
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from genrec.codes.code_table import build_code_table
 from genrec.generation.generator import BeamDecoder
 from genrec.models.tiger import Tiger
+from genrec.networks.generating.tiger import TigerNetwork
+from genrec.storage.checkpoint import load_model, save_model
 
 CODES, LENGTH, ITEMS = 5, 3, 12
 
@@ -61,6 +64,55 @@ def test_a_causal_sequence_trains_on_the_item_after_each_of_its_items():
     ]
     whole = model.training_step({"history": history, "target": target}, 0)
     torch.testing.assert_close(whole, torch.stack(losses).mean(), atol=1e-5, rtol=0)
+
+
+def test_items_are_told_apart_beside_their_codes():
+    model = small(itemwise=True, item_vectors=True, dense_loss_weight=0.5, num_negatives=0).eval()
+    history, target = torch.tensor([[1, 2, 0], [3, 4, 5]]), torch.tensor([[2, 6, 0], [4, 5, 7]])
+    memory, _, logits = model.generator.read(history, target)
+    vectors, known = model.generator.network.item_embedding.weight[1:], target != 0
+    dense = F.cross_entropy(memory[known] @ vectors.T, target[known] - 1)
+    loss = model.training_step({"history": history, "target": target}, 0)
+    torch.testing.assert_close(loss, model.generator.code_loss(logits, target) + 0.5 * dense)
+    # a window has the last position alone
+    window = model.training_step({"history": history, "target": torch.tensor([6, 7])}, 0)
+    last = model.generator.read(history, torch.tensor([[6], [7]]))[2]
+    dense = F.cross_entropy(torch.stack([memory[0, 1], memory[1, 2]]) @ vectors.T, torch.tensor([5, 6]))
+    torch.testing.assert_close(window, model.generator.code_loss(last, torch.tensor([[6], [7]])) + 0.5 * dense)
+
+
+def test_a_loss_over_items_without_their_vectors_is_refused():
+    with pytest.raises(ValueError, match="dense_loss_weight needs item_vectors=True"):
+        small(itemwise=True, dense_loss_weight=1.0)
+
+
+def test_a_checkpoint_of_items_and_codes_is_read_by_the_network_alone(tmp_path):
+    model = small(itemwise=True, item_vectors=True, learns_repeats=True, dense_loss_weight=1.0).eval()
+    torch.nn.init.normal_(model.generator.repeats.weight)
+    save_model(model, tmp_path / "tiger.ckpt")
+    network = load_model(TigerNetwork, tmp_path / "tiger.ckpt", n_items=ITEMS)
+    found, expected = (one.generator.generate(HISTORY, ITEMS) for one in (network, model))
+    assert torch.equal(found.items, expected.items)
+    assert torch.equal(found.log_probs, expected.log_probs)
+
+
+def test_a_small_world_is_learned_item_by_item_and_with_one_seed_alike():
+    # item i is followed by i + 1
+    walks = (torch.arange(64)[:, None] + torch.arange(6)) % ITEMS + 1
+
+    def trained():
+        model = small(itemwise=True, item_vectors=True, dense_loss_weight=1.0, learns_repeats=True, dropout=0.1)
+        optimizer = torch.optim.Adam(model.parameters(), 0.02)
+        for _ in range(40):
+            optimizer.zero_grad()
+            model.training_step({"history": walks[:, :5], "target": walks[:, 1:]}, 0).backward()
+            optimizer.step()
+        return model.eval()
+
+    model = trained()
+    assert torch.equal(model.generator.generate(walks[:12, :5], 3).items[:, 0], walks[:12, 5])
+    again = trained().state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
 
 
 @torch.no_grad()

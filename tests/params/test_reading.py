@@ -212,6 +212,12 @@ class TestValues:
         assert message == "params.yaml: train_sasrec.embedding_dim: input should be greater than or equal to 1, got 0"
         assert mistake_in(changed("evaluate.ks", [20, 10])).count("evaluate.") == 1
 
+    def test_a_loss_over_items_needs_a_generator_that_reads_them(self) -> None:
+        content = changed("train_tiger.dense_loss_weight", 0.5)
+        assert "train_tiger.dense_loss_weight: needs generator.encoder: items" in mistake_in(content)
+        content["train_tiger"]["generator"]["encoder"] = "items"
+        assert check_params(content, "params.yaml").train_tiger.dense_loss_weight == 0.5
+
     def test_a_number_for_a_name_is_refused_with_the_way_out(self) -> None:
         line = mistake_in(changed("track.experiment", 7))
         assert line == "params.yaml: track.experiment: input should be a valid string, got 7; put it in quotes"

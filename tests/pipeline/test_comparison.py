@@ -6,12 +6,12 @@ import pytest
 
 from genrec.errors import UserError
 from genrec.pipeline import tracking
-from genrec.pipeline.comparison import Estimate, compare, main
+from genrec.pipeline.comparison import Estimate, compare, main, seeds_table
 from genrec.pipeline.tracking import FinishedRun, finished_runs, live_curves, publish
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
 
-METRIC = "evaluate_etegrec/etegrec/test/kept/recall_at_10"
+METRIC = "stages/evaluate_etegrec/etegrec/test/kept/recall_at_10"
 
 
 def run(variant, seed, value, **others):
@@ -94,6 +94,46 @@ def test_what_is_not_there_is_named(runs, parameter, words):
         compare(runs, parameter, [METRIC])
 
 
+def of_seed(seed, recall, model="tiger", **params):
+    names = [f"evaluate_{model}/{model}/test/{kind}" for kind in ("excluded/recall_at_10", "excluded/ndcg_at_10",
+                                                                  "kept/recall_at_10", "kept/ndcg_at_10")]  # fmt: skip
+    return FinishedRun({"seed": str(seed), **params}, dict(zip(names, (recall, 0.5, 0.25, 0.125), strict=True)))
+
+
+def test_each_model_gets_its_mean_over_the_seeds_and_the_standard_deviation():
+    runs = [of_seed(1, 0.1), of_seed(2, 0.2), of_seed(3, 0.3), of_seed(3, 0.9), of_seed(4, 0.9, width="7")]
+    assert seeds_table(runs).splitlines() == [
+        "| model | seeds | recall_at_10, history excluded | ndcg_at_10, history excluded | recall_at_10, history kept |"
+        " ndcg_at_10, history kept |",
+        "|---|---|---|---|---|---|",
+        "| tiger | 3 | 0.200 (0.100) | 0.500 (0.000) | 0.250 (0.000) | 0.125 (0.000) |",
+    ]
+
+
+def test_a_seed_that_lacks_a_model_does_not_count_for_it():
+    both = FinishedRun({"seed": "1"}, {**of_seed(1, 0.1).metrics, **of_seed(1, 0.3, "sasrec").metrics})
+    rows = seeds_table([both, of_seed(2, 0.2)]).splitlines()[2:]
+    assert [row.split(" | ")[:3] for row in rows] == [
+        ["| sasrec", "1", "0.300"],
+        ["| tiger", "2", "0.150 (0.071)"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("runs", "words"), [([], "`make seeds` first"), ([run("full", 1, 0.2)], "put 10 into evaluate.ks")]
+)
+def test_where_no_seed_was_measured_the_way_out_is_named(runs, words):
+    with pytest.raises(UserError, match=words):
+        seeds_table(runs)
+
+
+def test_a_parameter_without_a_metric_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["comparison", "train_etegrec.variant"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "name a metric" in capsys.readouterr().err
+
+
 def test_the_runs_come_from_the_store_of_the_project(pipeline):
     assert finished_runs() == []
     publish()
@@ -124,7 +164,7 @@ def test_a_sweep_of_variants_and_seeds_is_a_table_of_its_finished_experiments(pi
         with pytest.raises(KeyboardInterrupt):
             publish()
     assert sorted(one.info.status for one in pipeline.runs()) == ["FAILED", *["FINISHED"] * 4, "RUNNING"]
-    metric = "evaluate_tiger/etegrec/test/kept/recall_at_10"
+    metric = "stages/evaluate_tiger/etegrec/test/kept/recall_at_10"
     monkeypatch.setattr("sys.argv", ["comparison", "train_etegrec.variant", metric])
     main()
     assert capsys.readouterr().out.splitlines() == [

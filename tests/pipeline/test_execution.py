@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from genrec.pipeline.execution import Execution, record_executed
+from genrec.pipeline.execution import PUBLISHING, Execution, record_executed
 
 
 @pytest.fixture
@@ -24,8 +24,9 @@ def test_a_stage_outside_of_dvc_is_not_recorded(project: Path) -> None:
     assert list(project.iterdir()) == []
 
 
-def test_tracking_itself_is_not_recorded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_STAGE", "track")
+@pytest.mark.parametrize("stage", ["track", PUBLISHING])
+def test_tracking_itself_is_not_recorded(project: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    monkeypatch.setenv("DVC_STAGE", stage)
     record_executed(1)
     assert Execution.current().executed() == {}
 

@@ -21,7 +21,7 @@ def pipeline(bare_pipeline: Pipeline) -> Pipeline:
 
 def tags_of(pipeline: Pipeline) -> dict[str, str]:
     execution = Execution.current()
-    return {**origin_tags(pipeline.folder, execution), **pipeline.state().tags(execution, "run-7")}
+    return {**origin_tags(pipeline.folder, execution), **pipeline.state().tags(execution, "#/experiments/1/runs/run-7")}
 
 
 def git(*arguments: str) -> str:
@@ -94,7 +94,7 @@ class TestPoints:
         assert curve == {1: 0.1, 2: 0.2, 3: 0.3}
 
     def test_are_the_numbers_of_the_reports_under_the_names_of_their_stages(self, pipeline: Pipeline) -> None:
-        expected = {("evaluate_tiger/test/recall_at_10", 0): 0.25, ("evaluate_tiger/n_users", 0): 300}
+        expected = {("stages/evaluate_tiger/test/recall_at_10", 0): 0.25, ("stages/evaluate_tiger/n_users", 0): 300}
         assert FIGURES["test"]["protocol"] == "full ranking"
         assert pipeline.state().figures == expected
 
@@ -103,13 +103,13 @@ class TestPoints:
         figures.write_text(json.dumps({"val_ndcg_at_10": 0.9, "best_epoch": 3}))
         points = pipeline.state().points(Execution.current())
         assert points["train_tiger/val_ndcg_at_10", 3] == 0.3
-        assert points["train_tiger/final/val_ndcg_at_10", 0] == 0.9
-        assert points["train_tiger/best_epoch", 0] == 3
+        assert points["stages/train_tiger/val_ndcg_at_10", 0] == 0.9
+        assert points["stages/train_tiger/best_epoch", 0] == 3
 
     def test_are_the_seconds_of_the_executed_stages(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DVC_STAGE", "train@seed+1")
         record_executed(12.5)
-        assert pipeline.state().points(Execution.current())["pipeline/train_seed_1_seconds", 0] == 12.5
+        assert pipeline.state().points(Execution.current())["seconds/train_seed_1", 0] == 12.5
 
 
 class TestArtifacts:

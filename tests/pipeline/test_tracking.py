@@ -34,9 +34,9 @@ class TestPublishedRun:
     def test_holds_the_figures_under_the_names_of_their_stages(self, pipeline: Pipeline) -> None:
         publish()
         metrics = pipeline.run().data.metrics
-        assert metrics["evaluate_tiger/test/recall_at_10"] == 0.25
-        assert metrics["evaluate_tiger/n_users"] == 300
-        assert "evaluate_tiger/test/protocol" not in metrics
+        assert metrics["stages/evaluate_tiger/test/recall_at_10"] == 0.25
+        assert metrics["stages/evaluate_tiger/n_users"] == 300
+        assert "stages/evaluate_tiger/test/protocol" not in metrics
 
     def test_holds_the_curves_by_epoch_without_the_blank_cells(self, pipeline: Pipeline) -> None:
         publish()
@@ -77,7 +77,7 @@ class TestPublishedRun:
         record_executed(12.5)
         publish()
         run = pipeline.run()
-        assert run.data.metrics["pipeline/train_tiger_seconds"] == 12.5
+        assert run.data.metrics["seconds/train_tiger"] == 12.5
         assert run.data.tags["pipeline.executed"] == "train_tiger"
         assert run.data.tags["pipeline.cached"] == "prepare_data"
         assert Execution.current().executed() == {}

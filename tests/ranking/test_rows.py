@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from genrec.errors import UserError
-from genrec.ranking.rows import SIGNALS, RowBuilder, draw_users
+from genrec.ranking.rows import RARE, SIGNALS, RowBuilder, draw_users
 from genrec.retrieval.candidates import Candidates
+from genrec.retrieval.transitions import Transitions
 from genrec.sequences.histories import Histories
 
 # two users of items 1..6; validation targets are 4 and 5, test targets 5 and 6
@@ -21,7 +22,7 @@ def builder(**options):
 
     settings = {
         "histories": HISTORIES, "counts": np.array([0, 2, 2, 1, 0, 0, 0]), "score_sequence": score,
-        "score_cooccurrence": score, "max_history": 3,
+        "transitions": lambda history: score(history) / 10, "max_history": 3,
     }  # fmt: skip
     return RowBuilder(**(settings | options))
 
@@ -44,7 +45,7 @@ def test_signals_stand_in_their_order():
     assert torch.allclose(signals["log_rank"], torch.tensor([1.0, 2.0, 1.0]).log())
     assert torch.allclose(signals["log_popularity"], torch.tensor([0.0, 2.0, 0.0]).log1p())
     assert torch.allclose(signals["sasrec_log_prob"], torch.tensor([1 / 7] * 3).log())
-    assert torch.allclose(signals["log_cooccurrence"], torch.tensor([6.0, 6.0, 3.0]).log1p())
+    assert torch.allclose(signals["log_cooccurrence"], torch.tensor([0.6, 0.6, 0.3]).log())
     assert signals["is_in_history"].tolist() == [0, 1, 0]
 
 
@@ -53,11 +54,12 @@ def test_what_is_held_out_changes_no_feature():
     changed[[3, 4, 7, 8]] = 6  # both users' last two
     other = Histories(changed, HISTORIES.offsets, n_items=6)
     score = torch.nn.Embedding(7, 7)
-    builders = (
-        RowBuilder.fit(each, lambda history: score(history).sum(1).detach(), 3, 2, 2, torch.device("cpu"))
-        for each in (HISTORIES, other)
-    )
-    fitted = [builder.rows(CANDIDATES, "validation") for builder in builders]
+    fitted = []
+    for each in (HISTORIES, other):
+        train = each.train_part()
+        transitions = Transitions.fit(train.items, train.offsets, each.n_items)
+        made = RowBuilder.fit(each, lambda h: score(h).sum(1).detach(), transitions, 3, torch.device("cpu"))
+        fitted.append(made.rows(CANDIDATES, "validation"))
     for name in ("item_id", "history", "signals"):
         assert torch.equal(fitted[0].features[name], fitted[1].features[name])
 
@@ -80,3 +82,9 @@ def test_one_user_cannot_be_held_out_of_one():
     """No user was held out, and the training ended in "max() arg is an empty sequence"."""
     with pytest.raises(UserError, match=r"a ranker needs users to learn from and others .* at least 2, got 1; prepare"):
         draw_users(1, 0.2, seed=0)
+
+
+def test_a_transition_that_was_never_seen_is_rare_and_not_impossible():
+    rows = builder(transitions=lambda history: torch.zeros(len(history), 7)).rows(CANDIDATES, "validation")
+    signals = dict(zip(SIGNALS, rows.features["signals"].T, strict=True))
+    assert torch.allclose(signals["log_cooccurrence"], torch.tensor(RARE).log())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from genrec.generation.generated_items import GeneratedItems
-from genrec.retrieval.ranking import first_items, rank_by_generation, rank_by_scores, share_of_invalid_beams
+from genrec.retrieval.ranking import first_items, rank_by_scores, rank_found, search_users, share_of_invalid_beams
 from genrec.sequences.histories import Histories
 
 N_ITEMS, MAX_HISTORY, K = 15, 4, 6
@@ -114,7 +114,8 @@ def generated_by_hand(history, seen=()):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_generated_lists_are_the_first_items_that_the_protocol_allows(histories, batch_size):
-    ranked = rank_by_generation(generate, histories, "test", MAX_HISTORY, K, batch_size, progress_bar=False)
+    found = search_users(generate, histories, "test", MAX_HISTORY, batch_size, progress_bar=False)
+    ranked = rank_found(found.items, histories, "test", K, batch_size)
     known = [items[:-1] for items in users(histories)]
     assert ranked.lists["kept"].tolist() == [generated_by_hand(items[-MAX_HISTORY:]) for items in known]
     excluded = [generated_by_hand(items[-MAX_HISTORY:], seen=items) for items in known]

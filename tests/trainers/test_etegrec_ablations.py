@@ -202,7 +202,7 @@ def test_a_recommender_that_starts_anew_keeps_nothing_but_the_codes(built):
 
 GENERATOR = {
     "embedding_dim": 12, "num_heads": 3, "head_dim": 5, "attn_dim": 17, "num_layers": 2, "dropout": 0.3,
-    "max_history": 4, "encoder": "bidirectional",
+    "max_history": 4, "encoder": "bidirectional", "decoder_dropout": 0.4, "learns_repeats": True,
 }  # fmt: skip
 SETTINGS = {
     "learning_rate": 0.011, "tokenizer_learning_rate": 0.012, "weight_decay": 0.013, "warmup_steps": 14,
@@ -211,11 +211,11 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("encoder", ["causal", "bidirectional"])
+@pytest.mark.parametrize("encoder", ["causal", "bidirectional", "items"])
 def test_every_setting_of_the_section_reaches_the_model(staged, encoder):
     generator = replace(read_section(TrainEtegrec).generator, **(GENERATOR | {"encoder": encoder}))
     model, *_ = staged(variant="full", generator=generator, **SETTINGS)
-    expected = GENERATOR | SETTINGS | {"causal": encoder == "causal"}
+    expected = GENERATOR | SETTINGS | {"causal": encoder == "causal", "itemwise": encoder == "items"}
     del expected["encoder"]
     assert {name: model.hparams[name] for name in expected} == expected
 
@@ -249,7 +249,7 @@ PUBLISHED = {
         "variant": "full",
         "generator": {
             "embedding_dim": 128, "num_heads": 4, "head_dim": 64, "attn_dim": 512, "num_layers": 6, "dropout": 0.1,
-            "max_history": 50, "encoder": "bidirectional",
+            "max_history": 50, "encoder": "bidirectional", "decoder_dropout": 0.1, "learns_repeats": False,
         },
         "windows_per_epoch": 0, "batch_size": 512, "learning_rate": 5e-3, "tokenizer_learning_rate": 1e-4,
         "weight_decay": 0.05, "warmup_steps": 8000, "sia_weight": 1e-4, "psa_weight": 3e-4, "sia_sign": "authors",

@@ -14,7 +14,6 @@ this and says where paper, published code and this one differ.
 
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,6 +26,7 @@ from genrec.models.etegrec.alignment import (
 )
 from genrec.networks.generating.etegrec import ETEGRecNetwork
 from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
+from genrec.training.lightning import pl
 from genrec.training.schedules import learning_rate_factor
 
 Phase = Literal["tokenizer", "recommender", "together", "final"]
@@ -72,10 +72,14 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
         warmup_epochs: int = 10,
         final_learning_rate: float = 5e-4,
         n_beams: int = 20,
+        *,
+        itemwise: bool = False,
+        decoder_dropout: float = 0.1,
+        learns_repeats: bool = False,
     ) -> None:
         super().__init__(
             n_items, tokenizer, embedding_dim, num_heads, head_dim, attn_dim, num_layers, dropout, max_history, causal,
-            alpha,
+            alpha, itemwise=itemwise, decoder_dropout=decoder_dropout, learns_repeats=learns_repeats,
         )  # fmt: skip
         self.save_hyperparameters()
         self.automatic_optimization = False

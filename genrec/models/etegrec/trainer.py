@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader
 
 from genrec.models.etegrec.module import ETEGRec
@@ -16,6 +15,7 @@ from genrec.storage.checkpoint import read_own_checkpoint, refuse_another_networ
 from genrec.training.base import BaseTrainer
 from genrec.training.config import RankingConfig, TrainingConfig
 from genrec.training.curves import CurveLogger
+from genrec.training.lightning import Logger
 
 
 @dataclass

@@ -15,8 +15,7 @@ from genrec.codes.code_table import build_code_table
 from genrec.codes.tokenizer.rqvae import RqVaeNetwork
 from genrec.codes.tokenizer.vqvae_loss import VQVAELoss
 from genrec.generation.generated_items import GeneratedItems
-from genrec.generation.generator import SemanticIdGenerator
-from genrec.generation.item_generator import ItemGenerator
+from genrec.generation.item_generator import build_item_generator
 from genrec.generation.running_sum import running_sum
 from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
@@ -30,6 +29,7 @@ class ETEGRecNetwork(nn.Module):
         tokenizer: the constructor's arguments of the `RqVae`, which is pre-trained (`start_from`).
         max_history: how many items a history may have; who builds batches cuts them.
         alpha: the weight of the quantizer's losses within the tokenizer's.
+        causal, itemwise, decoder_dropout, learns_repeats: see `build_item_generator`.
     """
 
     def __init__(
@@ -45,13 +45,18 @@ class ETEGRecNetwork(nn.Module):
         max_history: int = 50,
         causal: bool = False,
         alpha: float = 1.0,
+        *,
+        itemwise: bool = False,
+        decoder_dropout: float = 0.1,
+        learns_repeats: bool = False,
     ) -> None:
         super().__init__()
         self.max_history = max_history
         self.vqvae_loss = VQVAELoss(alpha, alpha)
         self.tokenizer = RqVaeNetwork(**network_arguments(RqVaeNetwork, tokenizer))
         semantic_dim, quantizer = tokenizer["input_dim"], self.tokenizer.quantizer
-        network = SemanticIdGenerator(
+        self.generator = build_item_generator(
+            n_items,
             code_num=quantizer.num_embeddings,
             code_length=len(quantizer.levels) + 1,
             embedding_dim=embedding_dim,
@@ -60,9 +65,12 @@ class ETEGRecNetwork(nn.Module):
             attn_dim=attn_dim,
             num_layers=num_layers,
             dropout=dropout,
+            max_history=max_history,
             causal=causal,
+            itemwise=itemwise,
+            decoder_dropout=decoder_dropout,
+            learns_repeats=learns_repeats,
         )
-        self.generator = ItemGenerator(network, n_items)
         self.sequence_adapter = nn.Linear(embedding_dim, quantizer.levels[0].embedding_dim)
         self.preference_adapter = nn.Linear(embedding_dim, semantic_dim)
         for adapter in (self.sequence_adapter, self.preference_adapter):
@@ -92,24 +100,22 @@ class ETEGRecNetwork(nn.Module):
             logits (batch, n, code_length, code_num); the pooled sequence in the tokenizer's latent space, (batch, n,
             latent_dim); the preference in the item embeddings' space, (batch, n, semantic_dim).
         """
-        states, sequence = self._read(history, self.generator.tokens[target])
-        return self.generator.network.logits(states), sequence, self.preference_adapter(states[:, :, 0])
+        memory, states, logits = self.generator.read(history, target)
+        return logits, self._sequence(memory, history, target), self.preference_adapter(states[:, :, 0])
 
     def projections(self, history: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The second and third of `forward`'s answers, for which the decoder needs to run for the first level only."""
-        states, sequence = self._read(history, self.generator.tokens[target][..., :1])
-        return sequence, self.preference_adapter(states[:, :, 0])
+        tokens = self.generator.tokens
+        memory, states = self.generator.network.read(tokens[history], tokens[target][..., :1])
+        return self._sequence(memory, history, target), self.preference_adapter(states[:, :, 0])
 
-    def _read(self, history: Tensor, target_tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The decoder's states, (batch, n, levels of the target's tokens, dim), and the sequence's projection."""
-        network, tokens = self.generator.network, self.generator.tokens[history]
-        memory = network.encode(tokens)
-        states = network.decode(memory, network.bias_of_memory(tokens, target_tokens), target_tokens)
+    def _sequence(self, memory: Tensor, history: Tensor, target: Tensor) -> Tensor:
+        """The projection of what precedes each target, (batch, n, latent_dim)."""
         pooled = self._pool(memory, history)
-        if pooled.shape[1] != target_tokens.shape[1]:  # causal, one target behind each history
+        if pooled.shape[1] != target.shape[1]:  # causal, one target behind each history
             last = (history != 0).sum(1) - 1
             pooled = pooled[torch.arange(len(history), device=last.device), last, None]
-        return states, self.sequence_adapter(pooled)
+        return self.sequence_adapter(pooled)
 
     def _pool(self, memory: Tensor, history: Tensor) -> Tensor:
         """The mean of the encoder's states, (batch, 1, dim), or up to each item, (batch, length, dim), if causal."""

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.generation.generated_items import GeneratedItems
-from genrec.generation.generator import SemanticIdGenerator
-from genrec.generation.item_generator import ItemGenerator
+from genrec.generation.item_generator import build_item_generator
 from genrec.generation.sampling import shaped
 from genrec.layers.history_cut import last_items
 
@@ -27,6 +26,10 @@ class TigerNetwork(nn.Module):
         n_items: the size of the catalogue, for the code table that `set_code_table` takes.
         head_dim: of the attention; by default embedding_dim / num_heads.
         causal: a causal encoder, which trains every position of a sequence in one pass.
+        itemwise: a causal trunk over items and a decoder over the codes of one, see `ItemwiseGenerator`.
+        decoder_dropout: only itemwise, of the decoder.
+        item_vectors: only itemwise, whether items have vectors of their own beside their codes'.
+        learns_repeats: whether what leads back to items of the history has a learned bias.
         n_beams: of a search that names no other width.
     """
 
@@ -44,6 +47,10 @@ class TigerNetwork(nn.Module):
         n_items: int = 0,
         head_dim: int | None = None,
         causal: bool = False,
+        itemwise: bool = False,
+        decoder_dropout: float = 0.1,
+        item_vectors: bool = False,
+        learns_repeats: bool = False,
         n_beams: int = 20,
     ) -> None:
         super().__init__()
@@ -59,7 +66,8 @@ class TigerNetwork(nn.Module):
         self.code_length = code_length
         self.max_history = max_seq_length // code_length
         self.n_beams = n_beams
-        network = SemanticIdGenerator(
+        self.generator = build_item_generator(
+            n_items,
             code_num=(vocab_size - 1) // code_length,
             code_length=code_length,
             embedding_dim=embedding_dim,
@@ -68,9 +76,13 @@ class TigerNetwork(nn.Module):
             attn_dim=attn_dim,
             num_layers=num_layers,
             dropout=dropout,
+            max_history=self.max_history,
             causal=causal,
+            itemwise=itemwise,
+            decoder_dropout=decoder_dropout,
+            item_vectors=item_vectors,
+            learns_repeats=learns_repeats,
         )
-        self.generator = ItemGenerator(network, n_items)
 
     def set_code_table(self, table: Tensor) -> None:
         """The semantic IDs to generate: (n_items + 1, code_length) int, row 0 = -1; saved with the weights."""

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.memory.transitions import Transitions, count_pairs, mixed, normalised
+from genrec.errors import UserError
+from genrec.retrieval.transitions import Transitions, count_pairs, mixed, normalised
 
 N_ITEMS = 6
 ITEMS = np.array([1, 2, 3, 4, 2, 1, 5, 6, 1], np.int32)
@@ -64,3 +65,16 @@ def test_a_memory_that_knows_nothing_leaves_the_order_of_the_model_alone():
 def test_the_memory_travels_in_the_state_of_a_model():
     memory = Transitions.fit(ITEMS, OFFSETS, N_ITEMS)
     assert set(memory.state_dict()) == {"starts", "columns", "weights"}
+
+
+def test_it_reads_what_it_wrote_and_refuses_another_catalogue(tmp_path):
+    memory = Transitions.fit(ITEMS, OFFSETS, N_ITEMS, num_items=3, decay=0.6)
+    memory.save(tmp_path / "t.npz")
+    read = Transitions.load(tmp_path / "t.npz", N_ITEMS)
+    history = torch.tensor([[1, 2, 5], [4, 0, 0]])
+    assert torch.equal(read(history), memory(history))
+    with pytest.raises(UserError, match=r"t\.npz must be of 9 items, got 6; run `dvc repro -f count_transitions`"):
+        Transitions.load(tmp_path / "t.npz", 9)
+    np.savez(tmp_path / "other.npz", items=np.zeros(3))
+    with pytest.raises(UserError, match=r"other\.npz is not what count_transitions writes, got items"):
+        Transitions.load(tmp_path / "other.npz", N_ITEMS)

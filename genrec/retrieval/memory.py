@@ -1,22 +1,30 @@
-"""A memory of transitions beside any model that scores all items; what it is made of and its share are chosen on
-validation, from which no pair was counted."""
+"""A memory of transitions beside any model, whether it scores all items or searches.
+
+What it is made of and its share are chosen on validation, from which no pair was counted.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genrec.memory.transitions import Transitions, mixed
-from genrec.networks.sequential.repeats import RepeatBias
-from genrec.retrieval.ranking import ScoresItems
-from genrec.retrieval.ranks import discounted_gain, ranks_from_scores
-from genrec.sequences.histories import Examples, Histories
+from genrec.retrieval.ranking import CPU, ScoresItems, rank_found
+from genrec.retrieval.ranks import discounted_gain, ranks_from_scores, ranks_in_lists, top_items
+from genrec.retrieval.transitions import Transitions, mixed
+from genrec.sequences.histories import Examples, Histories, Split
+
+if TYPE_CHECKING:
+    from genrec.generation.generated_items import GeneratedItems
 
 BATCH = 256
+DECIDING_USERS = 3000
+SHARES = tuple(i / 10 for i in range(10))
+# How many items a list of beams and a memory's own best holds.
+LIST = 100
 
 
 @dataclass(frozen=True)
@@ -61,20 +69,26 @@ def _fitted(histories: Histories, settings: TransitionSettings) -> Transitions:
     return Transitions.fit(learned.items, learned.offsets, learned.n_items, **asdict(settings))
 
 
+class KnowsRepeats(Protocol):
+    """What a model has learned of repeats: logits to add for the items of a history."""
+
+    def add_to(self, scores: Tensor, history: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
 class WithMemory:
     """A model and a memory as one distribution over the next item.
 
-    Args:
+    Attributes:
         score: histories (b, t) to logits (b, n_items + 1).
         share: the memory's.
         repeats: what the model has learned of repeats; it holds for what the memory says, too.
     """
 
-    def __init__(self, score: ScoresItems, memory: Transitions, share: float, repeats: RepeatBias | None) -> None:
-        self.score = score
-        self.memory = memory
-        self.share = share
-        self.repeats = repeats
+    score: ScoresItems
+    memory: Transitions
+    share: float
+    repeats: KnowsRepeats | None
 
     def scores(self, history: Tensor) -> Tensor:
         """Log-probabilities (b, n_items + 1), column = item_id."""
@@ -96,16 +110,64 @@ class WithMemory:
 
 
 def choose_share(
-    model: WithMemory, shares: Sequence[float], histories: Histories, max_history: int, n_users: int, seed: int
+    model: WithMemory,
+    shares: Sequence[float],
+    histories: Histories,
+    max_history: int,
+    n_users: int,
+    seed: int,
+    device: torch.device = CPU,
 ) -> float:
     """The share of the memory that ranks validation best, the smallest of equals.
 
     Args:
         max_history: how many of a user's last items the model is given.
         n_users: how many users, drawn by `seed`, decide; all if there are fewer.
+        device: where the model computes.
     """
     examples = _drawn(histories, n_users, seed).cut(max_history)
-    return shares[int(np.argmax(_gains(histories, examples, lambda history: model.mixtures(history, shares))))]
+    gains = _gains(histories, examples, lambda history: model.mixtures(history, shares), device)
+    return shares[int(np.argmax(gains))]
+
+
+@dataclass(frozen=True)
+class BeamsWithMemory:
+    """What a search found for each user, and a memory, as one distribution over the next item.
+
+    What no beam reaches has only the memory's share; the search itself is not run again.
+
+    Args:
+        found: for each split, what the search found for its examples.
+    """
+
+    found: "dict[Split, GeneratedItems]"
+    memory: Transitions
+    histories: Histories
+
+    def lists(self, split: Split, share: float) -> Tensor:
+        """(n_examples, LIST) int64 item_ids, best first, 0 where neither has an item."""
+        found, examples = self.found[split], self.histories.examples(split).cut(self.memory.num_items)
+        parts = []
+        for first in range(0, len(examples), BATCH):
+            rows = slice(first, first + BATCH)
+            history = torch.from_numpy(self.histories.padded(examples.take(np.arange(len(examples))[rows]))).long()
+            remembered = self.memory(history)
+            scores = remembered.new_full(remembered.shape, -torch.inf)
+            scores = scores.scatter(1, found.items[rows], found.log_probs[rows])
+            scores[:, 0] = -torch.inf
+            both = mixed(scores, remembered, share)
+            best = top_items(both, LIST)
+            parts.append(best.masked_fill(both.gather(1, best) == -torch.inf, 0))
+        return torch.cat(parts)
+
+    def best_share(self, shares: Sequence[float], batch_size: int) -> float:
+        """The share of the memory that ranks validation best, the smallest of equals."""
+        gains = []
+        for share in shares:
+            ranked = rank_found(self.lists("validation", share), self.histories, "validation", 10, batch_size)
+            ranks = ranks_in_lists(ranked.lists["excluded"], ranked.targets)
+            gains.append(float(discounted_gain(ranks, 10, torch.float64).sum()))
+        return shares[int(np.argmax(gains))]
 
 
 def _drawn(histories: Histories, n_users: int, seed: int) -> Examples:
@@ -118,14 +180,17 @@ def _gain(memory: Transitions, histories: Histories, examples: Examples) -> floa
 
 
 def _gains(
-    histories: Histories, examples: Examples, candidates: Callable[[Tensor], Iterable[Tensor]]
+    histories: Histories,
+    examples: Examples,
+    candidates: Callable[[Tensor], Iterable[Tensor]],
+    device: torch.device = CPU,
 ) -> NDArray[np.float64]:
     """NDCG@10 of several ways to score, each (b, n_items + 1), items of the history excluded."""
     gains = []
     for first in range(0, len(examples), BATCH):
         batch = examples.take(np.arange(first, min(first + BATCH, len(examples))))
-        history = torch.from_numpy(histories.padded(batch)).long()
-        target = torch.from_numpy(histories.targets(batch)).long()
+        history = torch.from_numpy(histories.padded(batch)).long().to(device)
+        target = torch.from_numpy(histories.targets(batch)).long().to(device)
         ranks = [ranks_from_scores(each.scatter(1, history, -torch.inf), target) for each in candidates(history)]
-        gains.append([discounted_gain(each, 10, torch.float64).sum() for each in ranks])
+        gains.append([float(discounted_gain(each, 10, torch.float64).sum()) for each in ranks])
     return np.sum(gains, axis=0) / len(examples)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.memory.choice import WithMemory, choose_share, choose_transitions
-from genrec.memory.transitions import Transitions, mixed
+from genrec.generation.generated_items import GeneratedItems
 from genrec.networks.sequential.repeats import SPEED, RepeatBias
-from genrec.sequences.histories import Histories
+from genrec.retrieval.memory import SHARES, BeamsWithMemory, WithMemory, choose_share, choose_transitions
+from genrec.retrieval.transitions import Transitions, mixed
+from genrec.sequences.histories import EVALUATED_SPLITS, Histories
 
 N_ITEMS = 30
 
@@ -82,3 +83,47 @@ def test_an_item_that_people_do_not_take_again_is_not_remembered_either():
     assert memory(history)[0, 1] > 0.3
     assert remembered[0, 1] < 1e-6
     assert remembered.sum().item() == pytest.approx(1)
+
+
+def searched(histories, n_beams=4):
+    """What a search finds that takes the ring's steps by one too many, so that the memory has something to add."""
+    found = {}
+    for split in EVALUATED_SPLITS:
+        examples = histories.examples(split)
+        last = torch.from_numpy(histories.items[examples.ends - 1]).long()
+        items = (last[:, None] + torch.arange(2, n_beams + 2) - 1) % N_ITEMS + 1
+        found[split] = GeneratedItems(items, torch.arange(n_beams, 0, -1).float().log_softmax(0).expand(len(items), -1))
+    return found
+
+
+def test_beams_with_memory_are_the_mixture_over_all_items():
+    histories = ring()
+    memory, _ = choose_transitions(histories, 1000, seed=0)
+    found = searched(histories)
+    lists = BeamsWithMemory(found, memory, histories).lists("test", 0.3)
+    history = torch.from_numpy(histories.padded(histories.examples("test"))).long()
+    logits = torch.full((len(history), N_ITEMS + 1), -torch.inf).scatter(
+        1, found["test"].items, found["test"].log_probs
+    )
+    both = 0.7 * logits.softmax(1) + 0.3 * memory(history)
+    for user in range(0, len(history), 17):
+        possible = [item for item in range(1, N_ITEMS + 1) if both[user, item] > 0]
+        best = sorted(possible, key=lambda item: (-both[user, item].item(), item))
+        assert lists[user, : len(best)].tolist() == best
+        assert lists[user, len(best) :].count_nonzero() == 0
+
+
+def test_without_a_share_the_beams_stay_in_their_order():
+    histories = ring()
+    memory, _ = choose_transitions(histories, 1000, seed=0)
+    found = searched(histories)
+    lists = BeamsWithMemory(found, memory, histories).lists("validation", 0.0)
+    assert torch.equal(lists[:, :4], found["validation"].items)
+    assert lists[:, 4:].count_nonzero() == 0
+
+
+def test_a_search_that_misses_the_next_item_gets_a_large_share_of_memory():
+    histories = ring()
+    memory, _ = choose_transitions(histories, 1000, seed=0)
+    both = BeamsWithMemory(searched(histories), memory, histories)
+    assert both.best_share(SHARES, 64) >= 0.5

@@ -3,11 +3,16 @@
 Letters: b batch, t last items, n entries of their rows.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
+
+from genrec.errors import UserError
+from genrec.storage.files import load_arrays, save_arrays
 
 
 class Transitions(nn.Module):
@@ -73,6 +78,27 @@ class Transitions(nn.Module):
         total = torch.zeros(len(history) * (self.n_items + 1), device=history.device)
         total = total.index_add(0, cells, self.weights[entries] * say[of]).view(len(history), -1)
         return total / total.sum(1, keepdim=True).clamp_min(torch.finfo(total.dtype).tiny)
+
+    def save(self, file: Path) -> None:
+        arrays = {name: buffer.cpu().numpy() for name, buffer in self.named_buffers()}
+        save_arrays({**arrays, "num_items": np.array(self.num_items), "decay": np.array(self.decay)}, file)
+
+    @classmethod
+    def load(cls, file: Path, n_items: int) -> "Transitions":
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged, or of another catalogue.
+        """
+        arrays = load_arrays(file)
+        again = "run `dvc repro -f count_transitions`"
+        if {"starts", "columns", "weights", "num_items", "decay"} - arrays.keys():
+            raise UserError(f"{file} is not what count_transitions writes, got {', '.join(arrays)}; {again}")
+        if len(arrays["starts"]) != n_items + 2:
+            raise UserError(f"{file} must be of {n_items:,} items, got {len(arrays['starts']) - 2:,}; {again}")
+        shape = (n_items + 1, n_items + 1)
+        counts = sparse.csr_array((arrays["weights"], arrays["columns"], arrays["starts"]), shape)
+        return cls(counts, int(arrays["num_items"]), float(arrays["decay"]))
 
 
 def count_pairs(items: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int, window: int) -> sparse.csr_array:

@@ -1,0 +1,309 @@
+"""Train SASRec, SASRec that is given the items' words, and parallel semantic IDs on one data set, like for like:
+
+    python -m benchmarks.quality DATA/prepared --set scientific --out quality/scientific --seeds 0 1 2
+    python -m benchmarks.quality_table quality/scientific
+
+DATA/prepared is what the stage `prepare_data` writes. Each model and seed gets a folder with its weights, its curves,
+`run.json` (settings, CPU minutes, the memory's share) and `ranks.npz` (each user's rank of the held-out item). One that
+is there is not made again, so that several processes can share the work.
+
+Everything is chosen on validation, NDCG@10 with the history excluded: the epoch, the memory of transitions, its share.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genrec.data.words import embed_words, join_embeddings
+from genrec.digits.table import build_digits
+from genrec.models.parallel import Parallel
+from genrec.models.sasrec import SASRec
+from genrec.pipeline.command import keep_freed_memory
+from genrec.ranking.baselines import Popularity
+from genrec.retrieval.memory import TransitionSettings, WithMemory, choose_share, choose_transitions
+from genrec.retrieval.ranking import ScoresItems, rank_by_scores
+from genrec.retrieval.ranks import ranks_in_lists
+from genrec.retrieval.transitions import Transitions
+from genrec.sequences.batches import segment_loader, window_loader
+from genrec.sequences.histories import EVALUATED_SPLITS, Histories
+from genrec.storage.checkpoint import load_model, save_model
+from genrec.storage.files import save_arrays
+from genrec.storage.output import read_parquet
+from genrec.training.base import BaseTrainer
+from genrec.training.config import RankingConfig
+from genrec.training.curves import CurveLogger, write_curves
+from genrec.training.precision import resolve_precision
+
+MONITOR = "val_ndcg_at_10_excluded"
+DECIDING_USERS = 5_000  # of validation, the same each time: for the epoch, the memory and its share
+SHARES = tuple(i / 10 for i in range(9))
+WORD_DIM, CODES, ITERATIONS = 128, 256, 12
+COMMON = {"dropout": 0.5, "num_negatives": 4096, "learning_rate": 1e-3, "schedule": "cosine", "warmup_steps": 200,
+          "learns_repeats": True}  # fmt: skip
+SASREC = {**COMMON, "loss": "sampled_softmax", "input_norm": True, "embedding_dim": 64}
+PARALLEL = {**COMMON, "embedding_dim": 128}
+
+
+class DigitsAlone(Parallel):
+    """The ablation without the loss over items: digits are learned as if they were independent."""
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        losses = super().losses(batch)
+        return {**losses, "loss": losses["digit_loss"]}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What was chosen on a data set's validation.
+
+    Attributes:
+        columns: of the item table, whose words the models are given.
+        max_history, batch_size, epochs, patience: of all models.
+        sasrec, words, parallel: what differs from SASREC and PARALLEL; `words` is for SASRec with words.
+    """
+
+    columns: tuple[str, ...]
+    max_history: int = 50
+    batch_size: int = 128
+    epochs: int = 40
+    patience: int = 8
+    sasrec: dict[str, Any] = field(default_factory=dict)
+    words: dict[str, Any] = field(default_factory=dict)
+    parallel: dict[str, Any] = field(default_factory=dict)
+
+
+PRODUCT = ("title", "brand", "brand", "categories")
+SETS = {
+    "beauty": DataSet(PRODUCT, epochs=30, patience=5, words={"embedding_dim": 128}, parallel={"epochs": 24}),
+    "scientific": DataSet(PRODUCT, epochs=50, words={"embedding_dim": 128}, parallel={"embedding_dim": 256}),
+    "ml-100k": DataSet(("movie_title", "release_year", "class", "class"), max_history=20),
+    "movietweetings": DataSet(("title", "year", "genres", "genres")),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table.
+
+    Attributes:
+        kind: the model that is trained.
+        options: the field of `DataSet` that has its settings.
+        digits: how many are made of the items of `base`, and of the words.
+    """
+
+    kind: type[SASRec | Parallel]
+    options: str
+    digits: tuple[int, int] = (0, 0)
+    changes: dict[str, Any] = field(default_factory=dict)
+    base: str = "sasrec"
+
+
+VARIANTS = {
+    "sasrec": Variant(SASRec, "sasrec"),
+    "sasrec+words": Variant(SASRec, "words", changes={"content_dim": WORD_DIM}),
+    "sasrec+words, 256-d": Variant(SASRec, "words", changes={"content_dim": WORD_DIM, "embedding_dim": 256}),
+    "parallel": Variant(Parallel, "parallel", (16, 16)),
+    "parallel of sasrec": Variant(Parallel, "parallel", (16, 0)),
+    "parallel of words": Variant(Parallel, "parallel", (0, 16)),
+    "parallel of sasrec+words": Variant(Parallel, "parallel", (16, 16), base="sasrec+words"),
+    "parallel, item loss": Variant(Parallel, "parallel", (16, 16), {"digit_loss_weight": 0.0}),
+    "parallel, digit loss": Variant(DigitsAlone, "parallel", (16, 16), {"num_trained_digits": 32}),
+}
+UNTRAINED = ("popularity", "co-occurrence", "transitions")
+
+
+@dataclass
+class Experiment:
+    """One data set, and the folder that its results go to."""
+
+    histories: Histories
+    items: Any
+    settings: DataSet
+    out: Path
+    overrides: dict[str, Any]
+
+    @property
+    def max_history(self) -> int:
+        return self.settings.max_history
+
+    def deciding(self) -> Histories:
+        """Some users, of whom no more than validation is asked."""
+        n_users = min(DECIDING_USERS, self.histories.n_users)
+        users = np.sort(np.random.default_rng(0).permutation(self.histories.n_users)[:n_users])
+        starts, lengths = self.histories.offsets[users], self.histories.lengths[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return Histories(self.histories.items[places], offsets, self.histories.n_items)
+
+    def memory(self) -> Transitions:
+        file = self.out / "transitions.json"
+        if not file.exists():
+            started = time.process_time()
+            _, chosen = choose_transitions(self.histories, DECIDING_USERS, seed=0)
+            write_json({**asdict(chosen), "cpu_minutes": (time.process_time() - started) / 60}, file)
+        values = json.loads(file.read_text())
+        values.pop("cpu_minutes")
+        learned = self.histories.train_part()
+        settings = asdict(TransitionSettings(**values))
+        return Transitions.fit(learned.items, learned.offsets, learned.n_items, **settings)
+
+    def words(self, seed: int) -> NDArray[np.float32]:
+        return embed_words(self.items, self.settings.columns, WORD_DIM, seed).vectors
+
+    def run(self, name: str, seed: int) -> Path:
+        """Train and evaluate a variant, unless its folder is there."""
+        folder = self.out / f"{name.replace('+', ' ').replace(', ', ' ').replace(' ', '-')}-seed{seed}"
+        if not (folder / "run.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._train(VARIANTS[name], name, seed, folder)
+        return folder
+
+    def _train(self, variant: Variant, name: str, seed: int, folder: Path) -> None:
+        base = self.run(variant.base, seed) if variant.digits[0] else None
+        started = time.process_time()
+        options = {**(SASREC if variant.kind is SASRec else PARALLEL), **getattr(self.settings, variant.options)}
+        options = {**options, **variant.changes, **self.overrides, "max_history": self.max_history}
+        epochs, batch_size = (
+            options.pop("epochs", self.settings.epochs),
+            options.pop("batch_size", self.settings.batch_size),
+        )
+        model = self._model(variant, options, base, seed)
+        curves = CurveLogger()
+        config = RankingConfig(
+            experiment_name=name, max_epochs=epochs, early_stopping_patience=self.settings.patience, gpus=0,
+            random_seed=seed, precision=resolve_precision("auto", 0), checkpoint_dir=str(folder / "checkpoints"),
+            monitor=MONITOR,
+        )  # fmt: skip
+        loader = segment_loader(self.histories, self.max_history, batch_size, seed, shuffles_ties=True)
+        minutes: list[float] = []
+        curves.listener = lambda epoch, values: minutes.append((time.process_time() - started) / 60)
+        BaseTrainer(model, config, curves).train(
+            loader, window_loader(self.deciding(), "validation", self.max_history, 512, seed)
+        )
+        for row, spent in zip(sorted(curves.rows), np.linspace(minutes[0], minutes[-1], len(curves.rows)), strict=True):
+            curves.rows[row]["cpu_minutes"] = float(spent)
+        save_model(model, folder / "model.ckpt")
+        write_curves(curves.rows, folder / "curves.csv")
+        trained = (time.process_time() - started) / 60
+        share = self._evaluate(model.eval(), folder)
+        base_minutes = 0.0 if base is None else json.loads((base / "run.json").read_text())["cpu_minutes"]
+        summary = {"model": name, "seed": seed, **curves.summary(MONITOR, "max"), "share": share,
+                   "cpu_minutes": trained, "cpu_minutes_of_sasrec": base_minutes, "epochs": epochs,
+                   "options": options}  # fmt: skip
+        write_json(summary, folder / "run.json")
+        print(json.dumps(summary), flush=True)
+
+    def _model(self, variant: Variant, options: dict[str, Any], base: Path | None, seed: int) -> SASRec | Parallel:
+        torch.manual_seed(seed)
+        n_items = self.histories.n_items
+        if variant.kind is SASRec:
+            model = SASRec(n_items, **options)
+            if model.content_dim:
+                model.set_content(torch.from_numpy(join_embeddings([self.words(seed)])))
+            return model
+        sources = []
+        of_sasrec, of_words = variant.digits
+        if base is not None:
+            sasrec = load_model(SASRec, base / "model.ckpt")
+            with torch.inference_mode():
+                vectors = sasrec.item_vectors(torch.arange(n_items + 1))
+            sources.append((vectors.numpy(), of_sasrec))
+        if of_words:
+            sources.append((self.words(seed), of_words))
+        assert issubclass(variant.kind, Parallel)
+        digits = build_digits(sources, CODES, ITERATIONS, seed)
+        parallel = variant.kind(n_items, digits.shape[1], CODES, **options)
+        parallel.set_digits(digits)
+        return parallel
+
+    @torch.inference_mode()
+    def _evaluate(self, model: SASRec | Parallel, folder: Path) -> float:
+        """Write `ranks.npz`: split/protocol of the model, and with `+memory` of both together; return the share."""
+        memory = self.memory()
+        mixture = WithMemory(model.scores, memory, 0.0, model.repeats)
+        share = choose_share(mixture, SHARES, self.histories, self.max_history, DECIDING_USERS, seed=0)
+        ranks = self.ranks(model.scores, "")
+        ranks |= self.ranks(WithMemory(model.scores, memory, share, model.repeats).scores, "+memory")
+        save_arrays(ranks, folder / "ranks.npz")
+        return share
+
+    def ranks(self, score: ScoresItems, suffix: str) -> dict[str, NDArray[np.int32]]:
+        """split/protocol to each user's rank of the held-out item, 11 where it is not among ten."""
+        found = {}
+        for split in EVALUATED_SPLITS:
+            ranked = rank_by_scores(score, self.histories, split, self.max_history, 10, 512, progress_bar=False)
+            for protocol, lists in ranked.lists.items():
+                found[f"{split}/{protocol}{suffix}"] = ranks_in_lists(lists, ranked.targets).int().numpy()
+        return found
+
+    @torch.inference_mode()
+    def baselines(self) -> None:
+        """What needs no training, and of each test user what the table is broken down by."""
+        learned = self.histories.train_part()
+        memory = self.memory()
+        scores: dict[str, Callable[[Tensor], Tensor]] = {
+            "popularity": Popularity.fit(learned.items, learned.n_items).scores,
+            "co-occurrence": Transitions.fit(
+                learned.items, learned.offsets, learned.n_items, **asdict(TransitionSettings())
+            ),
+            "transitions": memory,
+        }
+        for name, score in scores.items():
+            folder = self.out / f"{name}-seed0"
+            folder.mkdir(parents=True, exist_ok=True)
+            save_arrays(self.ranks(score, ""), folder / "ranks.npz")
+            write_json(
+                {"model": name, "seed": 0, "cpu_minutes": 0.0, "cpu_minutes_of_sasrec": 0.0}, folder / "run.json"
+            )
+        save_arrays(self._kinds_of_targets(memory), self.out / "targets.npz")
+
+    def _kinds_of_targets(self, memory: Transitions) -> dict[str, NDArray[Any]]:
+        """Of each test user: whether the memory knows the way to the target, and how often the target was learned."""
+        examples = self.histories.examples("test")
+        counts = np.bincount(self.histories.train_part().items, minlength=self.histories.n_items + 1)
+        known = []
+        for first in range(0, len(examples), 512):
+            part = examples.take(np.arange(first, min(first + 512, len(examples))))
+            remembered = memory(torch.from_numpy(self.histories.padded(part)).long())
+            known.append(remembered.gather(1, torch.from_numpy(self.histories.targets(part)).long()[:, None])[:, 0] > 0)
+        return {"known_transition": torch.cat(known).numpy(), "times_learned": counts[self.histories.targets(examples)]}
+
+
+def write_json(content: dict[str, Any], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prepared", type=Path, help="the folder that prepare_data writes")
+    parser.add_argument("--set", choices=SETS, required=True, dest="name", help="whose settings to take")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--models", nargs="+", default=["baselines", *VARIANTS], choices=["baselines", *VARIANTS])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--options", type=json.loads, default={}, help="JSON over the settings, to try others")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    histories = Histories.load(arguments.prepared / "histories.npz")
+    items = read_parquet(arguments.prepared / "items.parquet")
+    experiment = Experiment(histories, items, SETS[arguments.name], arguments.out, arguments.options)
+    for model in arguments.models:
+        if model == "baselines":
+            experiment.baselines()
+        else:
+            for seed in arguments.seeds:
+                experiment.run(model, seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The tables of what `benchmarks.quality` measured, as markdown: `python -m benchmarks.quality_table FOLDER`.
+
+Each model's figures are means over its seeds. Intervals are 95 % bootstraps over users, of each user's mean over the
+seeds; those of a difference draw the same users for both models.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.quality import MONITOR, UNTRAINED, VARIANTS
+from genrec.evaluation.figures import bootstrap_intervals
+from genrec.evaluation.measures import user_metrics
+from genrec.storage.files import load_arrays
+
+RESAMPLES = 1000
+METRICS = ("recall_at_10", "ndcg_at_10")
+PROTOCOLS = ("kept", "excluded")
+FEWEST = ((0, 4), (5, 9), (10, 24), (25, 10**9))  # times that a target was learned, both ends within
+MARKS = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30)  # CPU minutes
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model over its seeds.
+
+    Attributes:
+        per_user: split/protocol/metric to (n_users,), each user's mean over the seeds.
+        per_seed: the same to the mean of each seed.
+        cpu_minutes: mean of the training, and of the SASRec whose items it needs.
+    """
+
+    name: str
+    seeds: list[int]
+    per_user: dict[str, Tensor]
+    per_seed: dict[str, list[float]]
+    cpu_minutes: tuple[float, float]
+    shares: list[float]
+
+
+def read_rows(folder: Path) -> dict[str, Row]:
+    """Every model that has results, in the order of the table, and right after it the same with the memory."""
+    runs = [(file.parent, json.loads(file.read_text())) for file in sorted(folder.glob("*/run.json"))]
+    rows = {}
+    for model in (*UNTRAINED, *VARIANTS):
+        of_model = [(path, run) for path, run in runs if run["model"] == model]
+        for suffix in ("", "+memory") if of_model and model in VARIANTS else ("",):
+            if of_model:
+                name = model + suffix.replace("+", " + ")
+                rows[name] = _row(name, of_model, suffix)
+    return rows
+
+
+def _row(name: str, runs: list[tuple[Path, dict]], suffix: str) -> Row:
+    of_seeds: dict[str, list[Tensor]] = {}
+    for path, _ in runs:
+        ranks = load_arrays(path / "ranks.npz")
+        for split in ("validation", "test"):
+            for protocol in PROTOCOLS:
+                metrics = user_metrics(torch.from_numpy(ranks[f"{split}/{protocol}{suffix}"]).long(), [10])
+                for metric in METRICS:
+                    of_seeds.setdefault(f"{split}/{protocol}/{metric}", []).append(metrics[metric].double())
+    minutes = [np.mean([run[key] for _, run in runs]) for key in ("cpu_minutes", "cpu_minutes_of_sasrec")]
+    return Row(
+        name,
+        [run["seed"] for _, run in runs],
+        {key: torch.stack(values).mean(0) for key, values in of_seeds.items()},
+        {key: [float(value.mean()) for value in values] for key, values in of_seeds.items()},
+        (float(minutes[0]), float(minutes[1])),
+        [run.get("share", 0.0) for _, run in runs] if suffix else [],
+    )
+
+
+def figures(rows: dict[str, Row]) -> Iterator[str]:
+    """Recall@10 / NDCG@10, and the ends of the intervals of the test's."""
+    yield "| model | seeds | validation, excl. | test, kept | test, excl. | 95 % of the latter | CPU minutes |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in rows.values():
+        keys = {metric: row.per_user[f"test/excluded/{metric}"] for metric in METRICS}
+        ends = bootstrap_intervals(keys, RESAMPLES, seed=0)
+        interval = " / ".join(f"{_short(low)} to {_short(high)}" for low, high in ends.values())
+        own, base = row.cpu_minutes
+        cost = "" if row.name.endswith("memory") else f"{own:.1f}" + (f" + {base:.1f}" if base else "")
+        cells = [_pair(row, "validation/excluded"), _pair(row, "test/kept"), _pair(row, "test/excluded")]
+        shown = row.name + (f" ({', '.join(f'{share:.1f}' for share in row.shares)})" if row.shares else "")
+        yield f"| {shown} | {len(row.seeds)} | {' | '.join(cells)} | {interval} | {cost} |"
+
+
+def _pair(row: Row, key: str) -> str:
+    return " / ".join(_short(float(row.per_user[f"{key}/{metric}"].mean())) for metric in METRICS)
+
+
+def differences(rows: dict[str, Row], pairs: list[tuple[str, str]]) -> Iterator[str]:
+    """Each first model minus the second on the test, over the seeds that both have."""
+    yield "| difference on the test | R@10, kept | N@10, kept | R@10, excl. | N@10, excl. | N@10, excl., by seed |"
+    yield "|---|---|---|---|---|---|"
+    for ours, theirs in pairs:
+        if ours not in rows or theirs not in rows:
+            continue
+        first, second = rows[ours], rows[theirs]
+        keys = [f"test/{protocol}/{metric}" for protocol in PROTOCOLS for metric in METRICS]
+        values = {key: first.per_user[key] - second.per_user[key] for key in keys}
+        ends = bootstrap_intervals(values, RESAMPLES, seed=0)
+        cells = [f"{value.mean():+.4f} [{ends[key][0]:+.4f}, {ends[key][1]:+.4f}]" for key, value in values.items()]
+        key = "test/excluded/ndcg_at_10"
+        of_theirs = dict(zip(second.seeds, second.per_seed[key], strict=True))
+        default = second.per_seed[key][0]
+        by_seed = [a - of_theirs.get(seed, default) for seed, a in zip(first.seeds, first.per_seed[key], strict=True)]
+        yield f"| {ours} − {theirs} | {' | '.join(cells)} | {', '.join(f'{value:+.4f}' for value in by_seed)} |"
+
+
+def breakdown(rows: dict[str, Row], targets: dict[str, NDArray]) -> Iterator[str]:
+    """NDCG@10, history excluded, of users by whether the memory knows a way to the target, and by its popularity."""
+    known, times = torch.from_numpy(targets["known_transition"]), torch.from_numpy(targets["times_learned"])
+    groups = {"known transition": known, "unknown transition": ~known}
+    for low, high in FEWEST:
+        groups[f"learned {low} to {high} times" if high < 10**9 else f"{low} times or more"] = (times >= low) & (
+            times <= high
+        )
+    yield "| NDCG@10 on the test, excl. | " + " | ".join(groups) + " |"
+    yield "|---|" + "---|" * len(groups)
+    yield (
+        "| share of the users | "
+        + " | ".join(f"{float(group.double().mean()):.0%}" for group in groups.values())
+        + " |"
+    )
+    for row in rows.values():
+        values = row.per_user["test/excluded/ndcg_at_10"]
+        yield f"| {row.name} | " + " | ".join(_short(float(values[group].mean())) for group in groups.values()) + " |"
+
+
+def curves(folder: Path) -> Iterator[str]:
+    """The best validation so far (NDCG@10, excluded) by CPU minutes of training, the first seed of each model."""
+    columns = {}
+    for model in VARIANTS:
+        for file in sorted(folder.glob("*/run.json")):
+            run = json.loads(file.read_text())
+            if run["model"] == model and model not in columns:
+                base = run["cpu_minutes_of_sasrec"]
+                rows = list(csv.DictReader((file.parent / "curves.csv").read_text(encoding="utf-8").splitlines()))
+                columns[model] = [
+                    (base + float(row["cpu_minutes"]), float(row[MONITOR])) for row in rows if row[MONITOR]
+                ]
+    yield "| CPU minutes | " + " | ".join(columns) + " |"
+    yield "|---|" + "---|" * len(columns)
+    last = max(points[-1][0] for points in columns.values())
+    for mark in [mark for mark in MARKS if mark < last] + [round(last + 0.5)]:
+        best = [max((value for minute, value in points if minute <= mark), default=None) for points in columns.values()]
+        yield f"| {mark} | " + " | ".join("-" if value is None else _short(value) for value in best) + " |"
+
+
+def _short(value: float) -> str:
+    """Example:
+    >>> _short(0.05678)
+    '.0568'
+    """
+    return f"{value:.4f}".removeprefix("0")
+
+
+def main(folder: Path) -> None:
+    rows = read_rows(folder)
+    memory = " + memory"
+    pairs = [(ours + suffix, theirs + suffix) for suffix in ("", memory) for ours, theirs in (
+        ("parallel", "sasrec"), ("parallel", "sasrec+words"), ("parallel", "sasrec+words, 256-d"),
+        ("sasrec+words", "sasrec"),
+        ("parallel of sasrec", "sasrec"), ("parallel", "parallel of sasrec"), ("parallel", "parallel of words"),
+        ("parallel", "parallel, item loss"), ("parallel", "parallel, digit loss"))]  # fmt: skip
+    against = [
+        (model + suffix, "transitions") for suffix in ("", memory) for model in ("sasrec", "sasrec+words", "parallel")
+    ]
+    parts = [
+        figures(rows),
+        differences(rows, pairs + against),
+        breakdown(rows, load_arrays(folder / "targets.npz")),
+        curves(folder),
+    ]
+    print("\n\n".join("\n".join(part) for part in parts))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,59 @@
+"""The commands of docs/quality.md, on a tiny data set."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import quality, quality_table
+from genrec.sequences.histories import Histories
+
+WORDS = ("red", "blue", "lacquer", "balm", "brush", "soap")
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> quality.Experiment:
+    monkeypatch.setattr(quality, "WORD_DIM", 4)
+    monkeypatch.setattr(quality, "CODES", 8)
+    monkeypatch.setitem(quality.SASREC, "embedding_dim", 8)
+    monkeypatch.setitem(quality.PARALLEL, "embedding_dim", 8)
+    variant = quality.Variant(quality.Parallel, "parallel", (2, 2))
+    monkeypatch.setattr(quality, "VARIANTS", {"sasrec": quality.VARIANTS["sasrec"], "parallel": variant})
+    monkeypatch.setattr(quality_table, "VARIANTS", quality.VARIANTS)
+    random = np.random.default_rng(0)
+    histories = Histories(random.integers(1, 31, 400, dtype=np.int32), np.arange(0, 401, 8), n_items=30)
+    items = pd.DataFrame({"title": [" ".join(random.choice(WORDS, 3)) for _ in range(30)]})
+    return quality.Experiment(histories, items, quality.DataSet(("title",), epochs=1), tmp_path, {})
+
+
+@pytest.mark.slow
+def test_each_model_gets_a_row_and_one_with_the_memory_and_is_not_trained_again(
+    experiment: quality.Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment.baselines()
+    folder = experiment.run("parallel", seed=0)
+    changed = (folder / "model.ckpt").stat().st_mtime_ns
+    assert experiment.run("parallel", seed=0) == folder
+    assert (folder / "model.ckpt").stat().st_mtime_ns == changed
+    assert json.loads((folder / "run.json").read_text())["cpu_minutes_of_sasrec"] > 0
+    capsys.readouterr()
+
+    quality_table.main(experiment.out)
+
+    table = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    names = [line.split("|")[1].split("(")[0].strip() for line in table[2:]]
+    assert names == [
+        "popularity", "co-occurrence", "transitions", "sasrec", "sasrec + memory", "parallel", "parallel + memory",
+    ]  # fmt: skip
+
+
+def test_the_users_that_decide_keep_their_own_histories(
+    experiment: quality.Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality, "DECIDING_USERS", 3)
+    deciding = experiment.deciding()
+    of_all = {tuple(history) for history in experiment.histories.items.reshape(-1, 8)}
+    assert deciding.offsets.tolist() == [0, 8, 16, 24]
+    assert {tuple(history) for history in deciding.items.reshape(-1, 8)} < of_all
