@@ -29,7 +29,8 @@ FIGURES = ("min_usage", "min_entropy", "collision_rate", "largest_bucket")
 
 def main() -> None:
     config, seed = read_section(BuildDigits), read_seed()
-    torch.set_num_threads(read_section(Trainer).num_threads)
+    trainer = read_section(Trainer)
+    torch.set_num_threads(trainer.num_threads)
     embeddings, words = load_embeddings(EMBEDDINGS), embedded_words(config.word_digits)
     sources: list[tuple[NDArray[np.float32], int]] = [(embeddings, config.embedding_digits)]
     if words is not None:

@@ -1,4 +1,7 @@
-"""Evaluate a model of the list of generators by full ranking, alone and beside the memory of transitions."""
+"""Evaluate a model of the list of generators by full ranking, alone and beside the memory of transitions.
+
+A model that searches is set beside exact scoring of the whole catalogue too, for a sample of users.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,6 +9,7 @@ from typing import Any
 
 import torch
 
+from genrec.evaluation.audit import audit, sample_of_users
 from genrec.evaluation.evaluator import Evaluation, Evaluator, write_evaluations
 from genrec.generators.entry import generator_named, generators
 from genrec.layers.device import device_of
@@ -21,6 +25,7 @@ from genrec.storage.checkpoint import load_model
 
 HISTORIES = Path("data/prepared/histories.npz")
 TRANSITIONS = Path("data/transitions.npz")
+AUDITED = 200  # users whose whole catalogue is scored, as dear as a search whose beam holds it
 
 
 @torch.inference_mode()
@@ -44,6 +49,10 @@ def main(name: str) -> None:
         generator.intervals,
         generator.ranks_file,
     )
+    if generator.ranks == "beams":
+        users = sample_of_users(evaluator.histories.n_users, AUDITED)
+        audited = audit(model.generator, evaluator.histories, users, model.max_history, config.n_beams, device)
+        audited.save(generator.audit_file)
 
 
 def evaluate_scores(model: Any, evaluator: Evaluator, memory: Transitions) -> tuple[Evaluation, Evaluation]:

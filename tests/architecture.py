@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from genrec.params.reading import read_yaml, section_name, sections
+from genrec.params.reading import NO_SETTINGS, read_yaml, section_name, sections
 
 PROJECT = Path(__file__).parents[1]
 SECTIONS = list(read_yaml(PROJECT / "params.yaml"))
@@ -136,9 +136,9 @@ class Project:
         called = {ast.unparse(call.func) for call in ast.walk(tree) if isinstance(call, ast.Call)}
         if "generator_named" in called:
             return [entry for entry in self.entries if entry["name"] == own]
-        if "proposing_generators" in called:
-            return [entry for entry in self.entries if entry["code_table"]]
-        return self.entries if "generators" in called else []
+        if "generators" in called:
+            return self.entries
+        return [entry for entry in self.entries if entry["code_table"]] if "proposing_generators" in called else []
 
     def file_of_stage(self, stage: str) -> str:
         """The file that a stage's command runs."""
@@ -322,9 +322,11 @@ def listed_paths(project: Project, name: str) -> set[str]:
             "metrics": f"reports/evaluate_{entry['name']}/metrics.json",
             "intervals": f"reports/evaluate_{entry['name']}/intervals.json",
             "ranks_file": f"data/ranks/{entry['name']}.npz",
+            "curves": f"reports/train_{entry['name']}/history.csv",
+            "audit_file": f"data/audits/{entry['name']}.npz" if entry["ranks"] == "beams" else None,
             "described_by": entry["code_table"],
         }
-        found |= {path for key, path in places.items() if key in asked}
+        found |= {path for key, path in places.items() if key in asked and path is not None}
     return found
 
 
@@ -360,7 +362,9 @@ def sections_read(tree: ast.Module) -> set[str]:
         if isinstance(call, ast.Call):
             function = ast.unparse(call.func).rpartition(".")[2]
             assert function != "read_params", "a stage reads sections, not the whole file"
-            if function == "read_seed":
+            if function == "read_settings":
+                sections.update(key for key in SECTIONS if key not in NO_SETTINGS)
+            elif function == "read_seed":
                 sections.add("seed")
             elif function == "read_section":
                 section = name_of_section(ast.unparse(call.args[0]).rpartition(".")[2])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec.evaluation.figures import Figures, measure
@@ -21,12 +22,14 @@ from genrec.retrieval.ranking import (
     share_of_invalid_beams,
 )
 from genrec.sequences.histories import EVALUATED_SPLITS, Histories, Split
-from genrec.storage.files import save_arrays
+from genrec.storage.files import load_arrays, save_arrays
 from genrec.storage.output import write_metrics
 
 if TYPE_CHECKING:
     from genrec.generation.generated_items import GeneratedItems
     from genrec.params.evaluate import Evaluate
+
+LISTED = 10  # what people are shown of a list
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ def write_evaluations(
     """Write model -> split -> protocol -> metric as two JSON files: the values, and the ends of their intervals.
 
     Args:
-        ranks_file: an .npz of each user's rank, as `model/split/protocol`.
+        ranks_file: an .npz of each user's rank, as `model/split/protocol`, and of the first `LISTED` items that each
+            user of the test is recommended beside the history, (n_users, LISTED) int32, as `model/items`.
     """
     values = {
         model: {**{split: figures.values for split, figures in each.figures.items()}, **each.extra}
@@ -130,4 +134,17 @@ def write_evaluations(
         for split, figures in each.figures.items()
         for protocol, of_users in figures.ranks.items()
     }
-    save_arrays(ranks, ranks_file)
+    items = {
+        f"{model}/items": figures.lists["excluded"][:, :LISTED]
+        for model, each in evaluations.items()
+        for split, figures in each.figures.items()
+        if split == "test"
+    }
+    save_arrays({**ranks, **items}, ranks_file)
+
+
+def load_ranks(file: Path) -> tuple[dict[str, NDArray[np.int32]], dict[str, NDArray[np.int32]]]:
+    """What `write_evaluations` wrote to `ranks_file`: `model/split/protocol` to ranks, and model to items."""
+    arrays = load_arrays(file)
+    items = {name.removesuffix("/items"): each for name, each in arrays.items() if name.endswith("/items")}
+    return {name: each for name, each in arrays.items() if not name.endswith("/items")}, items

@@ -26,11 +26,13 @@ class Figures:
         values: protocol to metric name to value.
         intervals: protocol to metric name to the ends of its 95 % interval; only metrics that are means over users.
         ranks: protocol to (n_users,) int32, each target's rank, from which models are compared user by user.
+        lists: protocol to (n_users, k) int32, what is recommended, best first; 0 is none.
     """
 
     values: dict[str, dict[str, float]]
     intervals: dict[str, dict[str, Interval]]
     ranks: dict[str, NDArray[np.int32]] = field(compare=False)
+    lists: dict[str, NDArray[np.int32]] = field(compare=False)
 
 
 def measure(ranked: RankedItems, counts: NDArray[np.int64], ks: Sequence[int], n_resamples: int, seed: int) -> Figures:
@@ -41,6 +43,7 @@ def measure(ranked: RankedItems, counts: NDArray[np.int64], ks: Sequence[int], n
         ks: ascending; the lists are at least as long as the last.
     """
     values, intervals, ranks = {}, {}, {}
+    recommended = {protocol: lists.int().numpy() for protocol, lists in ranked.lists.items()}
     for protocol, lists in ranked.lists.items():
         of_users = ranks_in_lists(lists, ranked.targets)
         ranks[protocol] = of_users.int().numpy()
@@ -51,7 +54,7 @@ def measure(ranked: RankedItems, counts: NDArray[np.int64], ks: Sequence[int], n
             values[protocol][f"coverage_at_{k}"] = coverage(lists[:, :k], len(counts) - 1)
             bias = popularity_bias(lists[:, :k], ranked.targets, torch.from_numpy(counts))
             values[protocol][f"popularity_bias_at_{k}"] = bias
-    return Figures(values, intervals, ranks)
+    return Figures(values, intervals, ranks, recommended)
 
 
 def difference_intervals(
@@ -101,6 +104,31 @@ def differences(
     return found
 
 
+def pair_differences(
+    per_user: Mapping[str, Mapping[str, Tensor]], n_resamples: int, seed: int
+) -> dict[str, dict[str, dict[str, tuple[float, float, float]]]]:
+    """Every model beside every other as `difference_intervals` does, from one bootstrap for all of them.
+
+    Args:
+        per_user: model to metric name to (n_users,) float, of the same users.
+
+    Returns:
+        model -> other -> metric -> (difference, low, high); a model has no entry for itself.
+    """
+    names = list(next(iter(per_user.values()))) if per_user else []
+    found: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {model: {} for model in per_user}
+    for name in names:
+        values = torch.stack([metrics[name] for metrics in per_user.values()]).double().numpy()  # (models, users)
+        means, drawn = values.mean(1), bootstrap_means(values, n_resamples, seed)
+        for i, model in enumerate(per_user):
+            low, high = np.percentile(drawn[:, [i]] - drawn, [2.5, 97.5], axis=0)
+            for j, other in enumerate(per_user):
+                if i != j:
+                    ends = (float(means[i] - means[j]), float(low[j]), float(high[j]))
+                    found[model].setdefault(other, {})[name] = ends
+    return found
+
+
 def bootstrap_intervals(per_user: Mapping[str, Tensor], n_resamples: int, seed: int) -> dict[str, Interval]:
     """The 2.5 and 97.5 percentiles of each mean over users, drawn again with replacement.
 
@@ -110,6 +138,16 @@ def bootstrap_intervals(per_user: Mapping[str, Tensor], n_resamples: int, seed: 
         per_user: metric name to (n_users,) float.
     """
     values = torch.stack(list(per_user.values())).double().numpy()  # (metrics, users)
+    low, high = np.percentile(bootstrap_means(values, n_resamples, seed), [2.5, 97.5], axis=0)
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(per_user)}
+
+
+def bootstrap_means(values: NDArray[np.float64], n_resamples: int, seed: int) -> NDArray[np.float64]:
+    """The means over users of each sample, (n_resamples, n_rows); all rows share the users that are drawn.
+
+    Args:
+        values: (n_rows, n_users).
+    """
     n_users = values.shape[1]
     random = np.random.default_rng(seed)
     means = []
@@ -118,5 +156,4 @@ def bootstrap_intervals(per_user: Mapping[str, Tensor], n_resamples: int, seed: 
         drawn = random.integers(0, n_users, size)
         times = np.stack([np.bincount(row, minlength=n_users) for row in drawn])
         means.append(times @ values.T / n_users)
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(per_user)}
+    return np.concatenate(means)

@@ -50,6 +50,15 @@ class GeneratorEntry:
         return Path(f"data/ranks/{self.name}.npz")
 
     @property
+    def curves(self) -> Path:
+        return Path(f"reports/train_{self.name}/history.csv")
+
+    @property
+    def audit_file(self) -> Path:
+        """Where its search stands beside exact scoring; only of one that ranks by beams."""
+        return Path(f"data/audits/{self.name}.npz")
+
+    @property
     def with_memory_name(self) -> str:
         """Of its distribution mixed with the memory of transitions."""
         return f"{self.name}_with_memory"

@@ -29,6 +29,7 @@ from genrec.params.track import Track
 from genrec.params.types import Section, Seed, nested
 
 PARAMS_FILE = Path("params.yaml")
+NO_SETTINGS = ("track", "runtime")  # sections that can change no result
 
 # The user and the password before a host, or what signs a request: params.yaml is committed, dvc.lock too, and MLflow
 # shows both.
@@ -98,6 +99,13 @@ def read_section(section: type[Section], path: Path = PARAMS_FILE) -> Section:
     """
     value: Section = getattr(read_params(path), section_name(section))
     return value
+
+
+def read_settings(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """All sections that can change a result, as the file holds them and in its order, for what shows them to people."""
+    read_params(path)
+    content: dict[str, Any] = read_yaml(path)
+    return {key: value for key, value in content.items() if key not in NO_SETTINGS}
 
 
 @cache

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from genrec.errors import UserError
-from genrec.params.reading import read_section
-from genrec.params.trainer import Trainer
 
 # Each was needed for a primitive of benchmarks/primitives.py, or closes the same door of a library that stands beside.
 PORTABLE: Mapping[str, str] = {
@@ -52,6 +50,10 @@ def begin_stage(without_trainer: tuple[str, ...]) -> None:
     """
     portable, threads = True, 1
     if _module() not in {f"stages.{name}" for name in without_trainer}:
+        # half a second of imports, which the stage that publishes must not wait for
+        from genrec.params.reading import read_section
+        from genrec.params.trainer import Trainer
+
         try:
             trainer = read_section(Trainer)
         except UserError:

@@ -37,11 +37,14 @@ def model_titles() -> dict[str, str]:
     return titles
 
 
-def merge_results(metrics: Sequence[Tree], intervals: Sequence[Tree], differences: Tree) -> dict[str, Any]:
+def merge_results(
+    metrics: Sequence[Tree], intervals: Sequence[Tree], differences: Tree, comparisons: Tree
+) -> dict[str, Any]:
     """One tree of all models: model -> `values`, `intervals` or `differences` -> split -> protocol -> metric.
 
     Args:
         differences: model -> what it is compared with -> split -> protocol -> metric -> (difference, low, high).
+        comparisons: model -> `slices`, `pairs`, `overlap`, as `genrec.report.comparisons` makes them.
 
     Raises:
         ValueError: a model has no row, so that it would vanish from the tables.
@@ -52,7 +55,12 @@ def merge_results(metrics: Sequence[Tree], intervals: Sequence[Tree], difference
     if unknown:
         raise ValueError(f"each model must have an entry in genrec/generators/, {', '.join(unknown)} has none; add it")
     return {
-        model: {"values": values[model], "intervals": ends[model], "differences": differences.get(model, {})}
+        model: {
+            "values": values[model],
+            "intervals": ends[model],
+            "differences": differences.get(model, {}),
+            **comparisons.get(model, {}),
+        }
         for model in values
     }
 

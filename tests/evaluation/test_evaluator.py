@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.evaluation.evaluator import Evaluator, write_evaluations
+from genrec.evaluation.evaluator import Evaluator, load_ranks, write_evaluations
 from genrec.generation.generated_items import GeneratedItems
 from genrec.sequences.histories import Histories
 from genrec.storage.files import load_arrays
@@ -60,6 +60,10 @@ def test_values_intervals_and_ranks_go_to_a_file_each(evaluator, tmp_path):
     assert intervals["m"]["test"]["kept"]["recall_at_1"] == [1, 1]
     ranks = load_arrays(tmp_path / "a/r.npz")
     assert sorted(ranks) == [
-        f"m/{split}/{protocol}" for split in ("test", "validation") for protocol in ("excluded", "kept")
+        "m/items",
+        *(f"m/{split}/{protocol}" for split in ("test", "validation") for protocol in ("excluded", "kept")),
     ]
+    of_users, items = load_ranks(tmp_path / "a/r.npz")
+    assert sorted(of_users) == sorted(ranks.keys() - {"m/items"})
+    assert len(items["m"]) == evaluator.histories.n_users
     assert ranks["m/test/kept"].tolist() == [1] * evaluator.histories.n_users

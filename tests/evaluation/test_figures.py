@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.evaluation.figures import bootstrap_intervals, difference_intervals, differences, measure
+from genrec.evaluation.figures import bootstrap_intervals, difference_intervals, differences, measure, pair_differences
 from genrec.retrieval.ranking import RankedItems
 
 
@@ -89,3 +89,18 @@ def test_models_are_compared_on_the_splits_that_both_were_measured_on():
     assert list(found["tiger"]) == ["knn"]
     assert list(found["tiger"]["knn"]) == ["test"]
     assert len(found["tiger"]["knn"]["test"]["kept"]["recall_at_5"]) == 3
+
+
+def test_all_pairs_of_models_are_compared_as_two_are():
+    random = np.random.default_rng(0)
+    ranks = {model: random.integers(1, 30, 40).astype(np.int32) for model in "abc"}
+    metrics = {model: {"recall_at_5": (torch.from_numpy(each) <= 5).float()} for model, each in ranks.items()}
+    found = pair_differences(metrics, 50, seed=3)
+    assert {model: sorted(others) for model, others in found.items()} == {
+        "a": ["b", "c"],
+        "b": ["a", "c"],
+        "c": ["a", "b"],
+    }
+    expected = difference_intervals(ranks["a"], ranks["c"], [5], 50, seed=3)["recall_at_5"]
+    assert found["a"]["c"]["recall_at_5"] == pytest.approx(expected)
+    assert found["c"]["a"]["recall_at_5"][0] == -found["a"]["c"]["recall_at_5"][0]

@@ -37,7 +37,7 @@ def page():
         "sasrec": evaluation(0.19, 0.22),
     }
     values, intervals = ({name: parts[i] for name, parts in models.items()} for i in (0, 1))
-    return results_page(merge_results([values], [intervals], DIFFERENCES), STATISTICS)
+    return results_page(merge_results([values], [intervals], DIFFERENCES, {}), STATISTICS)
 
 
 def test_models_stand_in_the_order_from_baseline_to_generative():
@@ -61,7 +61,7 @@ def test_who_loses_to_item_cooccurrence_is_said_and_whether_that_is_certain():
 def test_a_model_without_a_name_is_an_error_and_does_not_vanish_from_the_page():
     values, intervals = evaluation(0.15, 0.19)
     with pytest.raises(ValueError, match="each model must have an entry in genrec.generators., lc_rec has none"):
-        merge_results([{"lc_rec": values, "item_knn": values}], [{"lc_rec": intervals, "item_knn": intervals}], {})
+        merge_results([{"lc_rec": values, "item_knn": values}], [{"lc_rec": intervals, "item_knn": intervals}], {}, {})
 
 
 def test_every_model_is_compared_with_one_that_has_a_name():
@@ -84,7 +84,7 @@ def with_a_ranker(signal, difference):
             "item_knn": tree((0.0, -0.01, 0.01), ["test"]), "tiger_best_signal": tree(difference, ["test"]),
         },
     }  # fmt: skip
-    return results_page(merge_results([values], [intervals], differences), STATISTICS)
+    return results_page(merge_results([values], [intervals], differences, {}), STATISTICS)
 
 
 @pytest.mark.parametrize("signal", SINGLE_SIGNALS)
@@ -124,7 +124,7 @@ def test_a_ranker_stands_below_its_generator_with_its_ceiling_and_only_in_the_te
     for name in ("item_knn", "tiger"):
         all_values[name], all_intervals[name] = evaluation(0.15, 0.19)
     differences = {"tiger": {"item_knn": tree((0, 0, 0))}, "tiger_ranked": {"item_knn": tree((0, 0, 0), ["test"])}}
-    lines = results_page(merge_results([all_values], [all_intervals], differences), STATISTICS).splitlines()
+    lines = results_page(merge_results([all_values], [all_intervals], differences, {}), STATISTICS).splitlines()
     rows = [line for line in lines if line.startswith("| TIGER, ranked |")]
     assert len(rows) == 2
     assert all(row.endswith("|  | 0.3300 |") for row in rows)
