@@ -62,7 +62,7 @@ class TestStage:
     def test_one_that_does_not_depend_on_the_trainer_is_portable_and_has_one_thread(self, folder):
         write_params(folder, portable="false")
         expected = {"ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1", "MKL_ENABLE_INSTRUCTIONS": None}
-        assert found_by(folder, "-m", "stages.report") == str(expected)
+        assert found_by(folder, "-m", "stages.build_code_table") == str(expected)
 
     def test_a_program_that_imports_it_keeps_its_own_environment(self, folder):
         expected = {"ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "7", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
