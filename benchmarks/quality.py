@@ -68,6 +68,7 @@ class DataSet:
     Attributes:
         columns: of the item table, whose words the models are given.
         max_history, batch_size, epochs, patience: of all models.
+        shuffles_ties: whether interactions of one time stand in another order each epoch.
         sasrec, words, parallel: what differs from SASREC and PARALLEL; `words` is for SASRec with words.
     """
 
@@ -76,6 +77,7 @@ class DataSet:
     batch_size: int = 128
     epochs: int = 40
     patience: int = 8
+    shuffles_ties: bool = True
     sasrec: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
     parallel: dict[str, Any] = field(default_factory=dict)
@@ -83,7 +85,9 @@ class DataSet:
 
 PRODUCT = ("title", "brand", "brand", "categories")
 SETS = {
-    "beauty": DataSet(PRODUCT, epochs=30, patience=5, words={"embedding_dim": 128}, parallel={"epochs": 24}),
+    "beauty": DataSet(
+        PRODUCT, epochs=30, patience=5, shuffles_ties=False, words={"embedding_dim": 128}, parallel={"epochs": 24}
+    ),
     "scientific": DataSet(PRODUCT, epochs=50, words={"embedding_dim": 128}, parallel={"embedding_dim": 256}),
     "ml-100k": DataSet(("movie_title", "release_year", "class", "class"), max_history=20),
     "movietweetings": DataSet(("title", "year", "genres", "genres")),
@@ -183,7 +187,7 @@ class Experiment:
             random_seed=seed, precision=resolve_precision("auto", 0), checkpoint_dir=str(folder / "checkpoints"),
             monitor=MONITOR,
         )  # fmt: skip
-        loader = segment_loader(self.histories, self.max_history, batch_size, seed, shuffles_ties=True)
+        loader = segment_loader(self.histories, self.max_history, batch_size, seed, self.settings.shuffles_ties)
         minutes: list[float] = []
         curves.listener = lambda epoch, values: minutes.append((time.process_time() - started) / 60)
         BaseTrainer(model, config, curves).train(

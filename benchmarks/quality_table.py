@@ -6,6 +6,7 @@ seeds; those of a difference draw the same users for both models.
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ RESAMPLES = 1000
 METRICS = ("recall_at_10", "ndcg_at_10")
 PROTOCOLS = ("kept", "excluded")
 FEWEST = ((0, 4), (5, 9), (10, 24), (25, 10**9))  # times that a target was learned, both ends within
-MARKS = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30)  # CPU minutes
+MARKS = (0.5, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30)  # CPU minutes
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,19 @@ class Row:
     """A model over its seeds.
 
     Attributes:
-        per_user: split/protocol/metric to (n_users,), each user's mean over the seeds.
-        per_seed: the same to the mean of each seed.
+        of_seeds: split/protocol/metric to (n_seeds, n_users).
         cpu_minutes: mean of the training, and of the SASRec whose items it needs.
     """
 
     name: str
     seeds: list[int]
-    per_user: dict[str, Tensor]
-    per_seed: dict[str, list[float]]
+    of_seeds: dict[str, Tensor]
     cpu_minutes: tuple[float, float]
     shares: list[float]
+
+    def per_user(self, key: str) -> Tensor:
+        """(n_users,), each user's mean over the seeds."""
+        return self.of_seeds[key].mean(0)
 
 
 def read_rows(folder: Path) -> dict[str, Row]:
@@ -72,8 +75,7 @@ def _row(name: str, runs: list[tuple[Path, dict]], suffix: str) -> Row:
     return Row(
         name,
         [run["seed"] for _, run in runs],
-        {key: torch.stack(values).mean(0) for key, values in of_seeds.items()},
-        {key: [float(value.mean()) for value in values] for key, values in of_seeds.items()},
+        {key: torch.stack(values) for key, values in of_seeds.items()},
         (float(minutes[0]), float(minutes[1])),
         [run.get("share", 0.0) for _, run in runs] if suffix else [],
     )
@@ -84,7 +86,7 @@ def figures(rows: dict[str, Row]) -> Iterator[str]:
     yield "| model | seeds | validation, excl. | test, kept | test, excl. | 95 % of the latter | CPU minutes |"
     yield "|---|---|---|---|---|---|---|"
     for row in rows.values():
-        keys = {metric: row.per_user[f"test/excluded/{metric}"] for metric in METRICS}
+        keys = {metric: row.per_user(f"test/excluded/{metric}") for metric in METRICS}
         ends = bootstrap_intervals(keys, RESAMPLES, seed=0)
         interval = " / ".join(f"{_short(low)} to {_short(high)}" for low, high in ends.values())
         own, base = row.cpu_minutes
@@ -95,7 +97,7 @@ def figures(rows: dict[str, Row]) -> Iterator[str]:
 
 
 def _pair(row: Row, key: str) -> str:
-    return " / ".join(_short(float(row.per_user[f"{key}/{metric}"].mean())) for metric in METRICS)
+    return " / ".join(_short(float(row.per_user(f"{key}/{metric}").mean())) for metric in METRICS)
 
 
 def differences(rows: dict[str, Row], pairs: list[tuple[str, str]]) -> Iterator[str]:
@@ -105,16 +107,22 @@ def differences(rows: dict[str, Row], pairs: list[tuple[str, str]]) -> Iterator[
     for ours, theirs in pairs:
         if ours not in rows or theirs not in rows:
             continue
-        first, second = rows[ours], rows[theirs]
         keys = [f"test/{protocol}/{metric}" for protocol in PROTOCOLS for metric in METRICS]
-        values = {key: first.per_user[key] - second.per_user[key] for key in keys}
+        of_seeds = _of_common_seeds(rows[ours], rows[theirs], keys)
+        values = {key: of_seed.mean(0) for key, of_seed in of_seeds.items()}
         ends = bootstrap_intervals(values, RESAMPLES, seed=0)
         cells = [f"{value.mean():+.4f} [{ends[key][0]:+.4f}, {ends[key][1]:+.4f}]" for key, value in values.items()]
-        key = "test/excluded/ndcg_at_10"
-        of_theirs = dict(zip(second.seeds, second.per_seed[key], strict=True))
-        default = second.per_seed[key][0]
-        by_seed = [a - of_theirs.get(seed, default) for seed, a in zip(first.seeds, first.per_seed[key], strict=True)]
-        yield f"| {ours} − {theirs} | {' | '.join(cells)} | {', '.join(f'{value:+.4f}' for value in by_seed)} |"
+        by_seed = ", ".join(f"{value:+.4f}" for value in of_seeds[keys[-1]].mean(1))
+        yield f"| {ours} − {theirs} | {' | '.join(cells)} | {by_seed} |"
+
+
+def _of_common_seeds(first: Row, second: Row, keys: list[str]) -> dict[str, Tensor]:
+    """first - second, (n_common, n_users); what needs no training is the same for all seeds."""
+    untrained = second.name in UNTRAINED
+    seeds = [seed for seed in first.seeds if untrained or seed in second.seeds]
+    ours = [first.seeds.index(seed) for seed in seeds]
+    theirs = [0 if untrained else second.seeds.index(seed) for seed in seeds]
+    return {key: first.of_seeds[key][ours] - second.of_seeds[key][theirs] for key in keys}
 
 
 def breakdown(rows: dict[str, Row], targets: dict[str, NDArray]) -> Iterator[str]:
@@ -133,7 +141,7 @@ def breakdown(rows: dict[str, Row], targets: dict[str, NDArray]) -> Iterator[str
         + " |"
     )
     for row in rows.values():
-        values = row.per_user["test/excluded/ndcg_at_10"]
+        values = row.per_user("test/excluded/ndcg_at_10")
         yield f"| {row.name} | " + " | ".join(_short(float(values[group].mean())) for group in groups.values()) + " |"
 
 
@@ -152,7 +160,7 @@ def curves(folder: Path) -> Iterator[str]:
     yield "| CPU minutes | " + " | ".join(columns) + " |"
     yield "|---|" + "---|" * len(columns)
     last = max(points[-1][0] for points in columns.values())
-    for mark in [mark for mark in MARKS if mark < last] + [round(last + 0.5)]:
+    for mark in [*(mark for mark in MARKS if mark < last), math.ceil(last)]:
         best = [max((value for minute, value in points if minute <= mark), default=None) for points in columns.values()]
         yield f"| {mark} | " + " | ".join("-" if value is None else _short(value) for value in best) + " |"
 
