@@ -8,9 +8,8 @@ import time
 import pytest
 import torch
 
-from genrec.pipeline.processor import can_be_portable
-
 from genrec.pipeline.execution import PUBLISHING
+from genrec.pipeline.processor import can_be_portable
 
 pytestmark = pytest.mark.pipeline
 
