@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 pytestmark = pytest.mark.pipeline
@@ -26,10 +27,23 @@ def test_all_models_stand_in_the_table_of_results(project):
     assert low <= results["tiger"]["values"]["test"]["kept"]["recall_at_10"] <= high
 
 
+def test_the_package_answers_and_is_the_champion(project):
+    user = pq.read_table(project.folder / "data/package/users.parquet")["user_key"][0].as_py()
+    answer = json.loads(project.run("python", "-m", "genrec.recommend", "--user", user, "--k", "5", "--json"))
+    assert len(answer["recommendations"]) == 5
+    script = (
+        "import mlflow, pandas; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
+        "model = mlflow.pyfunc.load_model('models:/genrec@champion');"
+        f"print(','.join(model.predict(pandas.DataFrame({{'user': ['{user}']}}), params={{'k': 5}})['item']))"
+    )
+    given = project.run("python", "-W", "ignore", "-c", script).splitlines()[-1].split(",")
+    assert given == [each["item"] for each in answer["recommendations"]]
+
+
 def test_a_second_run_executes_nothing_and_publishes_nothing(project):
     before = project.runs()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 23
+    assert output.count("didn't change, skipping") == 24
     assert output.count("already published") == 1
     assert project.runs() == before
     assert project.run("git", "status", "--short") == ""
@@ -46,7 +60,7 @@ def test_the_run_in_mlflow_is_complete(project):
 def test_a_deleted_store_is_filled_again_without_any_training(project):
     (project.folder / "mlflow.db").unlink()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 23
+    assert output.count("didn't change, skipping") == 24
     assert "train_tiger/val_ndcg_at_10" in project.runs()[0]["metrics"]
 
 

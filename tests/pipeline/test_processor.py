@@ -25,7 +25,7 @@ print({name: os.environ.get(name) for name in ("ATEN_CPU_CAPABILITY", "OMP_NUM_T
 def folder(tmp_path):
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages" / "__init__.py").write_text((PROJECT / "stages" / "__init__.py").read_text())
-    for stage in ("train_sasrec", "report"):
+    for stage in ("train_sasrec", "build_code_table"):
         (tmp_path / "stages" / f"{stage}.py").write_text(PROBE)
     write_params(tmp_path)
     return tmp_path
@@ -66,7 +66,7 @@ class TestStage:
 
     def test_a_program_that_imports_it_keeps_its_own_environment(self, folder):
         expected = {"ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "7", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
-        assert found_by(folder, "-c", "import stages.report") == str(expected)
+        assert found_by(folder, "-c", "import stages.build_code_table") == str(expected)
 
 
 def test_the_stages_that_are_always_portable_are_those_that_do_not_depend_on_the_trainer():
