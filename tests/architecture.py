@@ -52,6 +52,7 @@ MOST_LINES = 200
 # A room may import those behind it.
 ROOMS = (
     "stages",
+    "recommend",
     "trainers",
     "data",
     "modules",
@@ -472,7 +473,9 @@ def may_import(importer: str, imported: str) -> bool:
     if importer in BESIDE:
         return imported in BESIDE[importer]
     if imported in BESIDE:
-        return importer in ("stages", "report") and (importer, imported) != ("report", "pipeline")
+        return (importer, imported) == ("recommend", "pipeline") or (
+            importer in ("stages", "report") and (importer, imported) != ("report", "pipeline")
+        )
     if imported == "stages" or importer not in ROOMS or imported not in ROOMS:
         return False
     return ROOMS.index(importer) <= ROOMS.index(imported)

@@ -1,0 +1,1 @@
+"""The command and the service that answer people and programs from a package."""

@@ -1,0 +1,105 @@
+"""A package as it is read: its manifest, its models, its catalogue."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from genrec.errors import UserError
+from genrec.serving.catalogue import AGAIN, Catalogue
+from genrec.serving.packaging import ARGUMENTS, FORMAT, MANIFEST, WEIGHTS, PackagedModel
+
+# what a package names is imported: nothing but networks of the project
+NETWORKS = "genrec.networks."
+
+
+@dataclass(frozen=True)
+class Package:
+    """A folder that `write_package` wrote.
+
+    Attributes:
+        models: by name; the first answers where none is named.
+        n_beams: of the searches, as in the evaluation.
+        version: changes with every file of the package.
+        data: of the histories; packages of equal data can be compared user by user.
+    """
+
+    folder: Path
+    models: Mapping[str, PackagedModel]
+    n_beams: int
+    version: str
+    data: str
+
+    @classmethod
+    def open(cls, folder: Path) -> "Package":
+        """Read the manifest.
+
+        Raises:
+            UserError: the folder is no package, or one of another format.
+        """
+        file = folder / MANIFEST
+        if not file.is_file():
+            raise UserError(f"{file} not found; run `dvc repro package`, which makes it, or name another folder")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise UserError(f"{file} has format {content['format']}, but this version reads {FORMAT}; {AGAIN}")
+            models = {each["name"]: PackagedModel(**each) for each in content["models"]}
+            return cls(folder, models, int(content["n_beams"]), str(content["version"]), str(content["data"]))
+        except (ValueError, KeyError, TypeError) as damage:
+            if isinstance(damage, UserError):
+                raise
+            raise UserError(f"{file} is no manifest of a package ({damage}); {AGAIN}") from None
+
+    @property
+    def default(self) -> str:
+        return next(iter(self.models))
+
+    def model_named(self, name: str | None) -> PackagedModel:
+        """The entry of a name, or the first for None.
+
+        Raises:
+            UserError: there is none.
+        """
+        if name is None:
+            return self.models[self.default]
+        if name not in self.models:
+            raise UserError(f"no model named {name!r} in {self.folder}; it has {', '.join(self.models)}")
+        return self.models[name]
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return Catalogue.load(self.folder)
+
+    def load_network(self, name: str) -> Any:
+        """A model's network with its weights, on the CPU, in eval mode.
+
+        Raises:
+            UserError: its files are missing, or are of another network or catalogue.
+        """
+        from safetensors import SafetensorError  # with torch, which who reads the catalogue alone does without
+        from safetensors.torch import load_file
+
+        from genrec.storage.checkpoint import network_arguments
+
+        model, folder = self.model_named(name), self.folder / name
+        module, _, kind = model.network.rpartition(".")
+        if not module.startswith(NETWORKS):
+            raise UserError(f"{self.folder / MANIFEST}: a network must be of {NETWORKS}*, got {model.network!r}")
+        for part in (ARGUMENTS, WEIGHTS):
+            if not (folder / part).is_file():
+                raise UserError(f"{folder / part} not found; {AGAIN}")
+        try:
+            network = getattr(import_module(module), kind)
+            arguments = json.loads((folder / ARGUMENTS).read_text(encoding="utf-8"))
+            built = network(**network_arguments(network, arguments))
+            built.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+        except (SafetensorError, RuntimeError, ImportError, AttributeError, TypeError, ValueError) as mistake:
+            reason = str(mistake).splitlines()[0]
+            raise UserError(f"{folder} holds no {kind} ({reason}); {AGAIN}") from mistake
+        if arguments.get("n_items") != self.catalogue.n_items:
+            raise UserError(f"{folder} is of {arguments.get('n_items')} items, not {self.catalogue.n_items}; {AGAIN}")
+        return built.eval()

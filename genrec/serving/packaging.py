@@ -1,0 +1,244 @@
+"""The package: a folder with all that recommending takes, written by a stage and read by `genrec.serving.package`.
+
+Arguments as JSON, weights as safetensors, tables as npz and parquet: nothing is pickled, and no other file is needed.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.errors import UserError
+from genrec.sequences.histories import Histories
+from genrec.storage.files import load_arrays, save_arrays
+from genrec.storage.output import replaced
+
+FORMAT = 1
+MANIFEST, CARD, TABLES, HISTORIES = "package.json", "README.md", "tables.npz", "histories.npz"
+ITEMS, USERS, RANKS = "items.parquet", "users.parquet", "validation_ranks.npz"
+ARGUMENTS, WEIGHTS = "config.json", "model.safetensors"
+
+# What a program may send and what it is answered: a name, a type, what it is.
+INPUTS = (
+    ("user", "string", "the key of a user in the source; or"),
+    ("items", "list of strings", "the keys of the items of somebody's history, oldest first"),
+)
+OUTPUTS = (
+    ("request", "long", "the place of the request, from 0"),
+    ("rank", "long", "from 1"),
+    ("item", "string", "the key of the item in the source"),
+    ("title", "string", "empty where the source has none"),
+    ("score", "double", "the natural logarithm of the item's probability under the model"),
+    ("source", "string", "the model's name, or `popularity` where there was no history to read"),
+)
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model of the package, as package.json names it.
+
+    Attributes:
+        network: `module.Class` of genrec.networks that its weights load into.
+        ranks: `scores` or `beams`, as in the list of generators.
+        figures: of validation and test, history excluded, metric to value.
+    """
+
+    name: str
+    title: str
+    network: str
+    ranks: str
+    figures: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the parts of a package come from.
+
+    Attributes:
+        checkpoints, ranks: by the model's name.
+    """
+
+    histories: Path
+    items: Path
+    users: Path
+    code_table: Path
+    item_embeddings: Path
+    checkpoints: Mapping[str, Path]
+    ranks: Mapping[str, Path]
+
+
+def write_package(folder: Path, models: Sequence[PackagedModel], n_beams: int, sources: Sources) -> dict[str, int]:
+    """Write the package, whole or not at all; equal inputs give equal bytes.
+
+    Args:
+        models: the first answers where none is named.
+        n_beams: of the searches, as in the evaluation whose lists the package gives.
+
+    Returns:
+        Figures about it: numbers of models, users and items, and its size in bytes.
+
+    Raises:
+        UserError: a file is missing or damaged, or tables are of different catalogues.
+    """
+    histories = Histories.load(sources.histories)
+    tables = _tables(histories, sources)
+    with replaced(folder) as partial:
+        for model in models:
+            _write_model(sources.checkpoints[model.name], partial / model.name)
+        save_arrays(tables, partial / TABLES)
+        save_arrays({model.name: _ranks(sources, model.name) for model in models}, partial / RANKS)
+        for name, source in ((HISTORIES, sources.histories), (ITEMS, sources.items), (USERS, sources.users)):
+            _copy(source, partial / name)
+        manifest = {
+            "format": FORMAT,
+            "models": [asdict(model) for model in models],
+            "n_beams": n_beams,
+            "n_users": histories.n_users,
+            "n_items": histories.n_items,
+            "data": digest([partial / HISTORIES], partial),
+            "version": digest(sorted(file for file in partial.rglob("*") if file.is_file()), partial)[:16],
+            "signature": {"inputs": INPUTS, "outputs": OUTPUTS},
+        }
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        (partial / CARD).write_text(model_card(manifest), encoding="utf-8")
+        size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
+    return {"n_models": len(models), "n_users": histories.n_users, "n_items": histories.n_items, "bytes": size}
+
+
+def digest(files: Sequence[Path], root: Path) -> str:
+    """SHA-256 of the files' names below a folder and their contents."""
+    found = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        found.update(f"{file.relative_to(root).as_posix()} {len(content)}\n".encode())
+        found.update(content)
+    return found.hexdigest()
+
+
+def _tables(histories: Histories, sources: Sources) -> dict[str, NDArray[Any]]:
+    """`codes` int32 (n_items + 1, length), `embeddings` float16 of length 1 a row, `popularity` int64 (n_items + 1,).
+
+    What is popular is counted in what models learn from, as in the evaluation.
+    """
+    codes = load_arrays(sources.code_table)["array"]
+    vectors = load_arrays(sources.item_embeddings)["array"].astype(np.float32)
+    for name, table in ((sources.code_table, codes), (sources.item_embeddings, vectors)):
+        if len(table) != histories.n_items + 1:
+            raise UserError(
+                f"{name} must have a row for each of {histories.n_items} items and one of padding, got {len(table)}; "
+                "run `dvc repro`"
+            )
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    counts = np.bincount(histories.train_part().items, minlength=histories.n_items + 1)
+    return {
+        "codes": codes,
+        "embeddings": (vectors / np.maximum(lengths, 1e-12)).astype(np.float16),
+        "popularity": counts,
+    }
+
+
+def _ranks(sources: Sources, name: str) -> NDArray[Any]:
+    """Each user's rank on validation, history excluded, by which packages are compared."""
+    ranks = load_arrays(sources.ranks[name])
+    key = f"{name}/validation/excluded"
+    if key not in ranks:
+        raise UserError(f"{sources.ranks[name]} holds no {key}; run `dvc repro -f evaluate_{name}`")
+    return ranks[key]
+
+
+def _write_model(checkpoint: Path, folder: Path) -> None:
+    import torch  # here: who reads the tables of a package alone takes this file's names, and no second for torch
+    from safetensors.torch import save
+
+    from genrec.storage.checkpoint import load_arguments
+
+    arguments = load_arguments(checkpoint)
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    folder.mkdir()
+    # copies: safetensors refuses tensors that share memory
+    content = save({name: value.clone().contiguous() for name, value in weights.items()})
+    (folder / WEIGHTS).write_bytes(content)
+    (folder / ARGUMENTS).write_text(json.dumps(arguments, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not source.is_file():
+        raise UserError(f"{source} not found; run `dvc repro`, which makes it")
+    shutil.copyfile(source, target)
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """What the package is, for people: README.md of the folder."""
+    rows = [
+        f"| {model['title']} | `{model['name']}` | "
+        + " | ".join(f"{model['figures'][split][metric]:.3f}" for split in ("validation", "test") for metric in METRICS)
+        + " |"
+        for model in manifest["models"]
+    ]
+    default = manifest["models"][0]
+    signature = manifest["signature"]
+    inputs, outputs = (
+        [f"- `{name}` ({kind}): {text}" for name, kind, text in signature[part]] for part in ("inputs", "outputs")
+    )
+    return CARD_TEXT.format(
+        title=default["title"],
+        n_users=manifest["n_users"],
+        n_items=manifest["n_items"],
+        version=manifest["version"],
+        rows="\n".join(rows),
+        inputs="\n".join(inputs),
+        outputs="\n".join(outputs),
+        n_beams=manifest["n_beams"],
+    )
+
+
+METRICS = ("recall_at_10", "ndcg_at_10")
+CARD_TEXT = """\
+# A recommender made by genrec
+
+Version `{version}`: {n_users} users, {n_items} items; {title} answers where no model is named. A user's history goes
+in, oldest first, and the items that may follow come out, best first.
+
+| model | name | validation recall@10 | NDCG@10 | test recall@10 | NDCG@10 |
+|---|---|---|---|---|---|
+{rows}
+
+Leave-one-out, all items ranked, the history excluded, each user's last item but one (validation) or last (test).
+
+## Use
+
+```
+python -m genrec.recommend --package . --user KEY --k 5
+python -m genrec.recommend --package . --items KEY,KEY,KEY
+```
+
+Input:
+
+{inputs}
+
+Output, a row for each recommended item:
+
+{outputs}
+
+Generating models search with {n_beams} beams or as many as items are asked for, if those are more. Somebody without a
+history gets the most popular items, and the answer says so.
+
+## Files
+
+- `package.json`: the models, the signature, the version
+- `<model>/config.json`, `<model>/model.safetensors`: the network's arguments and its weights
+- `items.parquet`, `users.parquet`: the source's keys beside the numbers that the models know
+- `histories.npz`: all users' histories; `tables.npz`: semantic IDs, item embeddings, popularity
+- `validation_ranks.npz`: where each user's held-out item ranked, by which two packages are compared
+
+## Limits
+
+It knows the items that it was trained on and no others; items that it does not know are left out of a history. What the
+data favour, such as what is popular, it favours too. `histories.npz` holds what every user did: guard it.
+"""

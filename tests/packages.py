@@ -1,0 +1,105 @@
+"""A small package for the tests of what answers from one: a scoring and a searching model with drawn weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from genrec.codes.code_table import build_code_table
+from genrec.networks.generating.tiger import TigerNetwork
+from genrec.networks.sequential.sasrec import SASRecNetwork
+from genrec.sequences.histories import Histories
+from genrec.serving.packaging import PackagedModel, Sources, write_package
+from genrec.storage.checkpoint import write_checkpoint
+from genrec.storage.files import save_array, save_arrays
+from genrec.storage.output import write_parquet
+
+N_USERS, N_ITEMS, N_BEAMS, MAX_HISTORY = 40, 60, 12, 6
+CODES, LENGTH = 5, 4
+FIGURES = {split: {"recall_at_10": 0.25, "ndcg_at_10": 0.125} for split in ("validation", "test")}
+
+
+@dataclass(frozen=True)
+class World:
+    """What a package was made of.
+
+    Attributes:
+        networks: by the model's name.
+    """
+
+    folder: Path
+    package: Path
+    histories: Histories
+    networks: dict[str, Any]
+
+    def repackage(self, *names: str) -> None:
+        """Write the package anew from the checkpoints of a folder, with the models in this order."""
+        models = {
+            "sasrec": PackagedModel(
+                "sasrec", "SASRec", "genrec.networks.sequential.sasrec.SASRecNetwork", "scores", FIGURES
+            ),
+            "tiger": PackagedModel("tiger", "TIGER", "genrec.networks.generating.tiger.TigerNetwork", "beams", FIGURES),
+        }
+        sources = Sources(
+            self.folder / "histories.npz", self.folder / "items.parquet", self.folder / "users.parquet",
+            self.folder / "codes.npy", self.folder / "embeddings.npy",
+            {name: self.folder / f"{name}.ckpt" for name in models},
+            {name: self.folder / f"{name}.npz" for name in models},
+        )  # fmt: skip
+        write_package(self.package, [models[name] for name in names or ("sasrec", "tiger")], N_BEAMS, sources)
+
+
+def make_world(folder: Path, seed: int = 0) -> World:
+    """Users u1, u2, ... and items i1, i2, ...; the first user's history is the longest, of half the catalogue."""
+    random = np.random.default_rng(seed)
+    lengths = np.array([N_ITEMS // 2, *random.integers(3, 10, N_USERS - 1)])
+    items = np.concatenate([random.permutation(N_ITEMS)[:length] + 1 for length in lengths]).astype(np.int32)
+    histories = Histories(items, np.concatenate([[0], lengths.cumsum()]), N_ITEMS)
+    histories.save(folder / "histories.npz")
+    ids = np.arange(1, N_ITEMS + 1, dtype=np.int32)
+    titles = [f"The Film {'Amélie' if item == 7 else item}" for item in ids]
+    write_parquet(
+        pd.DataFrame({"item_id": ids, "item_key": [f"i{item}" for item in ids], "movie_title": titles}),
+        folder / "items.parquet",
+    )
+    users = np.arange(1, N_USERS + 1, dtype=np.int32)
+    write_parquet(
+        pd.DataFrame({"user_id": users, "user_key": [f"u{user}" for user in users]}), folder / "users.parquet"
+    )
+    torch.manual_seed(seed)
+    codes = build_code_table(torch.randint(0, CODES, (N_ITEMS, LENGTH - 1)), 16)
+    save_array(codes.numpy(), folder / "codes.npy")
+    save_array(random.normal(size=(N_ITEMS + 1, 8)).astype(np.float32), folder / "embeddings.npy")
+    networks = {"sasrec": _sasrec(folder), "tiger": _tiger(folder, codes)}
+    for name in networks:
+        ranks = random.integers(1, N_ITEMS, N_USERS).astype(np.int32)
+        save_arrays({f"{name}/validation/excluded": ranks}, folder / f"{name}.npz")
+    world = World(folder, folder / "package", histories, networks)
+    world.repackage()
+    return world
+
+
+def _sasrec(folder: Path) -> SASRecNetwork:
+    arguments = {"n_items": N_ITEMS, "embedding_dim": 8, "num_layers": 1, "num_heads": 1, "max_history": MAX_HISTORY}
+    return _saved(SASRecNetwork(**arguments), {**arguments, "learning_rate": 0.1}, folder / "sasrec.ckpt")
+
+
+def _tiger(folder: Path, codes: torch.Tensor) -> TigerNetwork:
+    arguments = {
+        "vocab_size": 1 + LENGTH * 16, "embedding_dim": 8, "num_heads": 2, "num_layers": 1, "attn_dim": 16,
+        "max_seq_length": MAX_HISTORY * LENGTH, "code_length": LENGTH, "n_items": N_ITEMS,
+    }  # fmt: skip
+    network = TigerNetwork(**arguments)
+    network.set_code_table(codes)
+    return _saved(network, arguments, folder / "tiger.ckpt")
+
+
+def _saved(network: Any, arguments: dict[str, Any], file: Path) -> Any:
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    write_checkpoint({"state_dict": network.state_dict(), "hyper_parameters": arguments}, file)
+    return network.eval()
