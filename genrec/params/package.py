@@ -10,3 +10,4 @@ from genrec.params.types import section
 @section
 class Package:
     models: Annotated[tuple[str, ...], Field(min_length=1)]
+    registered_name: Annotated[str, Field(pattern=r"^([\w. -]+)?$")]

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from genrec.errors import UserError
 from genrec.params.reading import Params, flatten, read_params
 from genrec.pipeline.execution import Execution
+from genrec.pipeline.registry import register_package
 from genrec.pipeline.run_store import FILES, LIVE, Publication, Store, digest_of_files, is_off_by_environment
 from genrec.pipeline.runs_view import KIND, TAG, runs_view
 from genrec.pipeline.state import PREPARED, State, origin_tags, params_digest
@@ -284,6 +285,7 @@ def _fill_or_fail(client: "MlflowClient", run: "Run", name: str, state: State, e
             client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
+    register_package(client, run_id, state.folder, state.params["package.registered_name"])
 
 
 def _fill(client: "MlflowClient", run: "Run", state: State, execution: Execution) -> None:

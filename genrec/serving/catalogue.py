@@ -167,7 +167,8 @@ def _read_columns(file: Path) -> dict[str, list[Any]]:
     if not file.is_file():
         raise UserError(f"{file} not found; {AGAIN}")
     try:
-        table = pq.read_table(file, use_threads=False)
+        with pq.ParquetFile(file) as stream:  # read_table imports pandas
+            table = stream.read(use_threads=False)
     except (pa.ArrowException, OSError) as damage:
         raise UserError(f"{file} cannot be read ({str(damage).splitlines()[0]}); {AGAIN}") from None
     wanted = ("item_key", "user_key", *TITLES)

@@ -1,0 +1,59 @@
+"""A package becomes a version of the registered model once, and the champion where it is better."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from packages import N_USERS, make_world
+
+from genrec.pipeline.registry import paired_interval, register_package
+from genrec.serving.recommender import Recommender, Request
+from genrec.storage.files import save_arrays
+
+
+@pytest.mark.slow
+def test_packages_are_registered_once_and_the_better_one_is_the_champion(tmp_path, empty_database, monkeypatch):
+    import mlflow
+    from mlflow import MlflowClient
+
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("genrec", artifact_location=(tmp_path / "mlartifacts").as_uri())
+    (tmp_path / "data").mkdir()
+    world = make_world(tmp_path / "data")
+
+    def publish(rank: int) -> str:
+        """Register a package whose users' held-out items all stand at a rank; the champion after it."""
+        save_arrays({"sasrec/validation/excluded": np.full(N_USERS, rank)}, world.folder / "sasrec.npz")
+        world.repackage()
+        run = client.create_run(experiment)
+        register_package(client, run.info.run_id, tmp_path, "genrec")
+        return str(client.get_model_version_by_alias("genrec", "champion").version)
+
+    assert [publish(rank) for rank in (5, 5, 7, 2)] == ["1", "1", "1", "3"]
+    versions = {each.version: each.tags["genrec.verdict"] for each in client.search_model_versions("name='genrec'")}
+    assert sorted(map(int, versions)) == [1, 2, 3]
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    model = mlflow.pyfunc.load_model("models:/genrec@champion")
+    frame = pd.DataFrame({"user": ["u1", None], "items": [None, "i1,i2"]})
+    given = model.predict(frame, params={"k": 4})
+    answers = Recommender.load(world.package).recommend([Request(user="u1", k=4), Request(items=["i1", "i2"], k=4)])
+    assert given["item"].tolist() == [each.item for answer in answers for each in answer.recommendations]
+    assert not list(Path(tmp_path / "mlartifacts").rglob("*.pkl"))
+
+
+def test_nothing_is_registered_without_a_package(tmp_path):
+    register_package(None, "run", tmp_path, "genrec")  # type: ignore[arg-type]
+
+
+def test_an_interval_that_holds_zero_is_no_improvement():
+    random = np.random.default_rng(0)
+    ours, theirs = random.integers(1, 30, 200), random.integers(1, 30, 200)
+    difference, low, high = paired_interval(ours, theirs)
+    assert low < difference < high
+    assert low < 0 < high
