@@ -14,7 +14,8 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install repro seeds fingerprint test test-plain test-oldest test-faults lint audit ui preset smoke bench clean
+.PHONY: help install repro seeds fingerprint test test-plain test-oldest test-faults lint audit ui serve preset smoke \
+  bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -75,6 +76,9 @@ fingerprint: $(STAMP)  ## does this processor compute as the one of docs/fingerp
 
 ui: $(STAMP)  ## serve MLflow's pages and print the address of the runs [PORT=5000]
 	$(BIN)/python -m genrec.pipeline.ui --port $(or $(PORT),5000)
+
+serve: $(STAMP)  ## recommendations on http://127.0.0.1:8000, with a page for people [PORT=8000]
+	$(BIN)/python -m genrec.recommend.service --port $(or $(PORT),8000)
 
 preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz]: put a preset's values into params.yaml
 	$(BIN)/python -m genrec.params $(NAME) $(if $(FILE),--path $(FILE))
