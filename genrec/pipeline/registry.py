@@ -98,7 +98,7 @@ def _compare(client: "MlflowClient", name: str, package: Path, manifest: Any) ->
     if champion is None:
         return True, "the first"
     present = client.get_model_version(name, champion)
-    if present.tags.get(DATA) != manifest["data"]:
+    if present.run_id is None or present.tags.get(DATA) != manifest["data"]:
         return False, f"of other data than version {champion}: set the alias by hand to change over"
     with tempfile.TemporaryDirectory() as folder:
         file = client.download_artifacts(

@@ -1,11 +1,12 @@
 """The package as MLflow runs it: this file is logged as the model's code, so nothing is pickled."""
 
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from genrec.serving.recommender import Recommender, Request
 
@@ -13,7 +14,7 @@ COLUMNS = ["request", "rank", "item", "title", "score", "source"]
 PARAMS = ("k", "model", "exclude_history", "temperature", "seed", "without_last")
 
 
-class PackagedRecommender(PythonModel):  # type: ignore[misc]
+class PackagedRecommender(PythonModel):
     """A frame with a column `user`, or `items` (keys with commas between, or lists), to a row a recommendation."""
 
     def load_context(self, context: Any) -> None:
@@ -41,14 +42,15 @@ class PackagedRecommender(PythonModel):  # type: ignore[misc]
         return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _request(row: dict[str, Any], shared: dict[str, Any]) -> Request:
+def _request(row: Mapping[Hashable, Any], shared: dict[str, Any]) -> Request:
     user, items = row.get("user"), row.get("items")
     if isinstance(user, str) and user:
         return Request(user=user, **shared)
     if isinstance(items, str):
         items = [key.strip() for key in items.split(",") if key.strip()]
-    is_given = items is not None and not isinstance(items, float)  # pandas fills up with NaN
-    return Request(items=[str(key) for key in items] if is_given else None, **shared)
+    if items is None or isinstance(items, float):  # pandas fills up with NaN
+        return Request(**shared)
+    return Request(items=[str(key) for key in items], **shared)
 
 
 set_model(PackagedRecommender())
