@@ -26,6 +26,18 @@ def test_all_models_stand_in_the_table_of_results(project):
     assert low <= results["tiger"]["values"]["test"]["kept"]["recall_at_10"] <= high
 
 
+def test_the_package_answers_and_is_the_champion(project):
+    answer = json.loads(project.run("python", "-m", "genrec.recommend", "--user", "u1", "--k", "5", "--json"))
+    assert len(answer["recommendations"]) == 5
+    script = (
+        "import mlflow, pandas; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
+        "model = mlflow.pyfunc.load_model('models:/genrec@champion');"
+        "print(','.join(model.predict(pandas.DataFrame({'user': ['u1']}), params={'k': 5})['item']))"
+    )
+    given = project.run("python", "-W", "ignore", "-c", script).splitlines()[-1].split(",")
+    assert given == [each["item"] for each in answer["recommendations"]]
+
+
 def test_a_second_run_executes_nothing_and_publishes_nothing(project):
     before = project.runs()
     output = project.dvc("repro")

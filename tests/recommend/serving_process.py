@@ -54,9 +54,7 @@ def running(package: Path, *options: str, token: str = "") -> Iterator[Service]:
         port = free.getsockname()[1]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GENREC_TOKEN": token, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "genrec.recommend.service", "--package", str(package), "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, *options], env=environment, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*command, *options], env=environment)
     service = Service(process, f"http://127.0.0.1:{port}", token)
     try:
         for _ in range(600):

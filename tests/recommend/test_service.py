@@ -128,7 +128,7 @@ def test_the_page_shows_each_models_list_for_a_history_that_is_built_by_keyboard
     browser.find("#found li[aria-selected=true]")
     query.send_keys(Keys.ENTER)
     wanted = expected(world, items=["i7"], model="tiger")
-    browser.wait_for("like The Film Amélie", wanted[0]["title"], wanted[-1]["title"])
+    browser.wait_for("≈ The Film Amélie", wanted[0]["title"], wanted[-1]["title"])
     shown = [each.get_attribute("data-key") for each in browser.find("article[aria-label=TIGER] .item")]
     assert shown == [each["item"] for each in wanted]
     browser.find("article[aria-label=TIGER] .item")[0].send_keys(Keys.ENTER)
