@@ -51,6 +51,7 @@ class RecommendApi(litserve.LitAPI):  # type: ignore[misc]
         import torch
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is heard by the first process, which lets this one finish
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         torch.set_num_threads(self.threads)
         self.live = Live(self.folder, loaded_recommender)
 
@@ -233,16 +234,25 @@ def build_server(options: argparse.Namespace) -> litserve.LitServer:
     return server
 
 
-def stop(*_: Any) -> None:
-    """Take no new questions, answer those that were asked, then end.
+def stops_in_order() -> Callable[..., None]:
+    """A handler of signals that takes no new questions, lets those that were asked be answered, then ends.
 
-    litserve's own way closes the workers' line first, and what waits in it is lost.
+    litserve's own way closes the workers' line first, and what waits in it is lost. Processes that are forked inherit
+    the handler and do nothing with it: the first process ends them.
     """
-    for child in multiprocessing.active_children():
-        if child.name.startswith("LitServer-"):
-            child.terminate()
-            child.join(SECONDS_TO_ANSWER)
-    raise KeyboardInterrupt
+    first, heard = os.getpid(), []
+
+    def stop(*_: Any) -> None:
+        if os.getpid() != first or heard:
+            return
+        heard.append(True)
+        for child in multiprocessing.active_children():
+            if child.name.startswith("LitServer-"):
+                child.terminate()
+                child.join(SECONDS_TO_ANSWER)
+        raise KeyboardInterrupt
+
+    return stop
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -263,6 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def serve() -> None:
         server = build_server(options)
+        stop = stops_in_order()
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, stop)
         logging.getLogger("litserve").setLevel(logging.WARNING)

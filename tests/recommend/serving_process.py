@@ -38,13 +38,6 @@ class Service:
         except ValueError:
             return status, text
 
-    def workers(self) -> list[int]:
-        """The processes that hold models: litserve names them."""
-        import psutil
-
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
-
 
 @contextmanager
 def running(package: Path, *options: str, token: str = "") -> Iterator[Service]:
