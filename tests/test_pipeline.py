@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 pytestmark = pytest.mark.pipeline
@@ -27,12 +28,13 @@ def test_all_models_stand_in_the_table_of_results(project):
 
 
 def test_the_package_answers_and_is_the_champion(project):
-    answer = json.loads(project.run("python", "-m", "genrec.recommend", "--user", "u1", "--k", "5", "--json"))
+    user = pq.read_table(project.folder / "data/package/users.parquet")["user_key"][0].as_py()
+    answer = json.loads(project.run("python", "-m", "genrec.recommend", "--user", user, "--k", "5", "--json"))
     assert len(answer["recommendations"]) == 5
     script = (
         "import mlflow, pandas; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
         "model = mlflow.pyfunc.load_model('models:/genrec@champion');"
-        "print(','.join(model.predict(pandas.DataFrame({'user': ['u1']}), params={'k': 5})['item']))"
+        f"print(','.join(model.predict(pandas.DataFrame({{'user': ['{user}']}}), params={{'k': 5}})['item']))"
     )
     given = project.run("python", "-W", "ignore", "-c", script).splitlines()[-1].split(",")
     assert given == [each["item"] for each in answer["recommendations"]]
