@@ -43,7 +43,7 @@ def test_the_package_answers_and_is_the_champion(project):
 def test_a_second_run_executes_nothing_and_publishes_nothing(project):
     before = project.runs()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 23
+    assert output.count("didn't change, skipping") == 24
     assert output.count("already published") == 1
     assert project.runs() == before
     assert project.run("git", "status", "--short") == ""
@@ -60,7 +60,7 @@ def test_the_run_in_mlflow_is_complete(project):
 def test_a_deleted_store_is_filled_again_without_any_training(project):
     (project.folder / "mlflow.db").unlink()
     output = project.dvc("repro")
-    assert output.count("didn't change, skipping") == 23
+    assert output.count("didn't change, skipping") == 24
     assert "train_tiger/val_ndcg_at_10" in project.runs()[0]["metrics"]
 
 
