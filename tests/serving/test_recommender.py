@@ -6,7 +6,7 @@ import torch
 from packages import N_BEAMS, N_ITEMS, N_USERS, World, make_world
 
 from genrec.errors import UserError
-from genrec.retrieval.ranking import rank_by_generation, rank_by_scores
+from genrec.retrieval.ranking import rank_by_scores, rank_found, search_users
 from genrec.serving.recommender import Recommender, Request
 
 MODELS = ["sasrec", "tiger"]
@@ -29,10 +29,11 @@ def offline(world: World, name: str, k: int = 10) -> dict[str, torch.Tensor]:
     if name == "sasrec":
         ranked = rank_by_scores(network.scores, world.histories, "test", network.max_history, k, 16, False)
     else:
-        ranked = rank_by_generation(
+        found = search_users(
             lambda history: network.generator.generate(history, N_BEAMS), world.histories, "test",
-            network.max_history, k, 16, False,
+            network.max_history, 16, False,
         )  # fmt: skip
+        ranked = rank_found(found.items, world.histories, "test", k, 16)
     return ranked.lists
 
 
