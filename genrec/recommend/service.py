@@ -240,7 +240,8 @@ def stops_in_order() -> Callable[..., None]:
     litserve's own way closes the workers' line first, and what waits in it is lost. Processes that are forked inherit
     the handler and do nothing with it: the first process ends them.
     """
-    first, heard = os.getpid(), []
+    first = os.getpid()
+    heard: list[bool] = []
 
     def stop(*_: Any) -> None:
         if os.getpid() != first or heard:
