@@ -14,6 +14,7 @@ from genrec.storage.files import save_arrays
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own use of SQLAlchemy and of pandas
 def test_packages_are_registered_once_and_the_better_one_is_the_champion(tmp_path, empty_database, monkeypatch):
     import mlflow
     from mlflow import MlflowClient
