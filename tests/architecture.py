@@ -304,6 +304,7 @@ def wrong_paths(project: Project, name: str) -> list[str]:
         next((folder for folder in [*data, *outputs(stage)] if Path(path).is_relative_to(folder)), path)
         for path in constants(project.code[file]) | listed_paths(project, name)
     }
+    named -= {"dvc.yaml"}  # DVC refuses its own file as a dependency; what it says of a stage shows in the outputs
     problems += [f"stage {name}: {path} is not in dvc.yaml" for path in sorted(named - {*data, *outputs(stage)})]
     problems += [f"stage {name}: {path} is not named by {file}" for path in sorted({*data, *outputs(stage)} - named)]
     return problems
