@@ -13,7 +13,7 @@ from pathlib import Path
 
 from genrec.errors import UserError
 
-# Each was needed for a primitive of benchmarks/primitives.py, or closes the same door of a library that stands beside.
+# Each concerns a primitive of benchmarks/primitives.py, or closes the same door of a library that stands beside.
 PORTABLE: Mapping[str, str] = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own loops
     # MKL, which multiplies torch's matrices: its other branches give Intel's processors other sums than AMD's
