@@ -184,7 +184,8 @@ class Experiment:
         curves = CurveLogger()
         config = RankingConfig(
             experiment_name=name, max_epochs=epochs, early_stopping_patience=self.settings.patience, gpus=0,
-            random_seed=seed, precision=resolve_precision("auto", 0), checkpoint_dir=str(folder / "checkpoints"),
+            random_seed=seed, precision=resolve_precision("auto", 0, portable=False),
+            checkpoint_dir=str(folder / "checkpoints"),
             monitor=MONITOR,
         )  # fmt: skip
         loader = segment_loader(self.histories, self.max_history, batch_size, seed, self.settings.shuffles_ties)

@@ -1,5 +1,6 @@
 """The browser of the page tests sees what a reader would see."""
 
+import time
 from pathlib import Path
 
 from browser import Browser
@@ -32,4 +33,8 @@ def test_what_a_page_asks_the_network_for_is_an_error(tmp_path: Path, browser: B
     page = tmp_path / "page.html"
     page.write_text('<!doctype html><title>page</title><script src="https://example.org/script.js"></script>')
     browser.open(page)
+    # the console hears of it after the page has opened
+    until = time.monotonic() + 30
+    while not browser.errors() and time.monotonic() < until:
+        time.sleep(0.2)
     assert "https://example.org/script.js" in " ".join(browser.errors())

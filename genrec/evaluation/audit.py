@@ -105,11 +105,12 @@ def code_log_probs(generator: "ItemGenerator", history: Tensor, items: Tensor) -
 
     Args:
         history: (batch, length) int64, padded with 0 on the right.
-        items: (batch,) int64 item_ids.
+        items: (batch,) int64 item_ids; 0 for none, as where a history holds the whole catalogue.
 
     Returns:
-        (batch, code_length) float32.
+        (batch, code_length) float32; -inf for none.
     """
     # one item behind each whole history; a causal network reads a history of one item the same way
     log_probs = generator(history, items[:, None])[:, 0].float().log_softmax(-1)
-    return log_probs.gather(2, generator.code_table[items].long()[..., None])[..., 0]
+    codes = generator.code_table[items].long().clamp_min(0)  # padding has none
+    return log_probs.gather(2, codes[..., None])[..., 0].masked_fill(items[:, None] == 0, -torch.inf)

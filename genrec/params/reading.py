@@ -108,6 +108,9 @@ def read_settings(path: Path = PARAMS_FILE) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in NO_SETTINGS}
 
 
+MOST_MISTAKES = 12  # of a file that are told at once
+
+
 @cache
 def read_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check the whole file."""
@@ -150,7 +153,11 @@ def check_params(content: object, place: str) -> Params:
     try:
         params: Params = TypeAdapter(_whole_file(tuple(map(str, content)))).validate_python(content)
     except ValidationError as mistake:
-        raise UserError(f"{place}: " + "; ".join(_explain(error) for error in mistake.errors())) from None
+        # a misspelt key first: what is missing follows from it
+        errors = sorted(mistake.errors(), key=lambda error: error["type"] == "missing")
+        told = [_explain(error) for error in errors]
+        more = [f"and {len(told) - MOST_MISTAKES} more"] if len(told) > MOST_MISTAKES else []
+        raise UserError(f"{place}: " + "; ".join([*told[:MOST_MISTAKES], *more])) from None
     for name, value in flatten(params).items():
         if SECRET.search(str(value)):
             raise UserError(

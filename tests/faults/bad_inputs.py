@@ -340,6 +340,7 @@ HISTORY = {
 }  # fmt: skip
 TABLE, EMBEDDINGS, HISTORIES = "data/code_table.npy", "data/item_embeddings.npy", "data/prepared/histories.npz"
 RQVAE, TIGER = "data/models/rqvae.ckpt", "data/models/tiger.ckpt"
+TRANSITIONS = "data/transitions.npz"
 SASREC, ETEGREC = "data/models/sasrec.ckpt", "data/models/etegrec.ckpt"
 PARALLEL, DIGITS = "data/models/parallel.ckpt", "data/digits.npy"
 TWO_TOWER, RANKER = "data/models/two_tower.ckpt", "data/models/rankers/two_tower.ckpt"
@@ -417,6 +418,9 @@ FILES: list[tuple[str, str, Content, tuple[str, ...]]] = [
     ("evaluate_ranker", RANKER, "data/models/rankers/other.ckpt", ("two_tower.ckpt was trained with n_items=8",)),
     ("evaluate_ranker", CANDIDATES, "data/candidates/other.parquet", ("has item_id 10, but the data end at 9; run",)),
     ("evaluate_baselines", HISTORIES, None, ("histories.npz not found",)),
+    ("evaluate_baselines", TRANSITIONS, None, ("transitions.npz not found",)),
+    ("evaluate_baselines", TRANSITIONS, cut, ("is no sound file of numpy arrays",)),
+    ("evaluate_baselines", TRANSITIONS, npz(starts=np.zeros(3)), ("is not what count_transitions writes", "repro -f")),
     ("evaluate_baselines", HISTORIES, cut, ("is no sound file of numpy arrays",)),
     ("evaluate_baselines", HISTORIES, b"", ("is no sound file of numpy arrays",)),
     ("evaluate_baselines", HISTORIES, npz(items=HISTORY["items"]), ("must hold items, offsets, tied and n_items",)),

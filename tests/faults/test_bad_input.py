@@ -48,6 +48,7 @@ from genrec.params.reading import read_params
 from genrec.pipeline.command import run_command, run_stage
 from genrec.ranking.ranker import Ranker
 from genrec.retrieval.candidates import Candidates
+from genrec.retrieval.transitions import Transitions
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import save_model
 
@@ -76,6 +77,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir(parents=True)
     models = folder / "data/models"
     Histories(np.arange(1, 10, dtype=np.int32), np.array([0, 5, 9]), 9).save(folder / "data/prepared/histories.npz")
+    Transitions.fit(np.arange(1, 10, dtype=np.int32), np.array([0, 5, 9]), 9).save(folder / "data/transitions.npz")
     items = pd.DataFrame({"item_id": range(1, 10), "item_key": [f"k{n}" for n in range(1, 10)]})
     items.to_parquet(folder / "data/prepared/items.parquet")
     np.save(folder / "data/item_embeddings.npy", VECTORS)

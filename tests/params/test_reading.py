@@ -153,7 +153,7 @@ class TestValues:
             (
                 "extract_embeddings.source",
                 "texts",
-                "should be 'sasrec', 'words', 'sasrec+words', 'text' or 'file'",
+                "input should be 'sasrec', 'words', 'sasrec+words', 'text' or 'file'",
             ),
             ("extract_embeddings.words.dim", 1, "input should be greater than or equal to 2"),
             ("extract_embeddings.text.model", "", "string should have at least 1 character"),

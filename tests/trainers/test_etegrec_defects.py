@@ -6,6 +6,7 @@ test_etegrec.py; that a checkpoint of another format loads nothing and is refuse
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from genrec.errors import UserError
 from genrec.models.rqvae import RqVae
 from genrec.params.reading import check_params, read_yaml
+from genrec.retrieval.transitions import Transitions
 from genrec.sequences.batches import training_loader, window_loader
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model, save_model
@@ -176,6 +178,9 @@ def test_the_longest_history_is_honoured_where_it_is_learned_from_and_where_it_i
     monkeypatch.setattr(Histories, "load", staticmethod(lambda _: HISTORIES))
     monkeypatch.setattr(evaluate, "load_model", lambda *_, **__: model)
     monkeypatch.setattr(evaluate, "write_evaluations", lambda *_: None)
+    monkeypatch.setattr(evaluate, "audit", lambda *_: SimpleNamespace(save=lambda file: None))
+    memory = Transitions.fit(HISTORIES.items, HISTORIES.offsets, HISTORIES.n_items)
+    monkeypatch.setattr(evaluate.Transitions, "load", lambda *_: memory)
     evaluate.main("etegrec")
     # both splits are ranked, and of test once more without the constraint
     assert seen == [(longest, True), (longest, True), (longest, False)]
