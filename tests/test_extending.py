@@ -36,7 +36,8 @@ def test_the_architecture_of_the_copy_is_in_order(extended):
     problems = wrong_commands(architecture) + wrong_imports(architecture)
     # the sections that this process knows are the project's own, without the new one
     for stage in architecture.stages:
-        problems += wrong_deps(architecture, stage)
+        # the toy's one file brings what trains it along; a real one's network is a file among the others
+        problems += wrong_deps(architecture, stage, most=12)
         if stage != "track":
             problems += wrong_paths(architecture, stage)
         if stage not in ("track", "train_last_item", "report"):  # `report` reads all sections
