@@ -1,7 +1,7 @@
 """Train SASRec, SASRec that is given the items' words, and parallel semantic IDs on one data set, like for like:
 
-    python -m benchmarks.quality DATA/prepared --set scientific --out quality/scientific --seeds 0 1 2
-    python -m benchmarks.quality_table quality/scientific
+    python -m benchmarks.quality DATA/prepared --set scientific --out data/quality/scientific --seeds 0 1 2
+    python -m benchmarks.quality_table data/quality/scientific
 
 DATA/prepared is what the stage `prepare_data` writes. Each model and seed gets a folder with its weights, its curves,
 `run.json` (settings, CPU minutes, the memory's share) and `ranks.npz` (each user's rank of the held-out item). One that
