@@ -1,7 +1,7 @@
 """Train SASRec, SASRec that is given the items' words, and parallel semantic IDs on one data set, like for like:
 
-    python -m benchmarks.quality DATA/prepared --set scientific --out quality/scientific --seeds 0 1 2
-    python -m benchmarks.quality_table quality/scientific
+    python -m benchmarks.quality DATA/prepared --set scientific --out data/quality/scientific --seeds 0 1 2
+    python -m benchmarks.quality_table data/quality/scientific
 
 DATA/prepared is what the stage `prepare_data` writes. Each model and seed gets a folder with its weights, its curves,
 `run.json` (settings, CPU minutes, the memory's share) and `ranks.npz` (each user's rank of the held-out item). One that
@@ -90,7 +90,6 @@ SETS = {
     ),
     "scientific": DataSet(PRODUCT, epochs=50, words={"embedding_dim": 128}, parallel={"embedding_dim": 256}),
     "ml-100k": DataSet(("movie_title", "release_year", "class", "class"), max_history=20),
-    "movietweetings": DataSet(("title", "year", "genres", "genres")),
 }
 
 
