@@ -34,6 +34,7 @@ UNITS = {
     "genrec/networks/sequential",
     "genrec/ranking",
     "genrec/retrieval",
+    "genrec/storage",
     "genrec/tasks",
     "genrec/training",
     # of `track`, and of the report
