@@ -175,9 +175,17 @@ def _copy(source: Path, target: Path) -> None:
 
 def model_card(manifest: Mapping[str, Any]) -> str:
     """What the package is, for people: README.md of the folder."""
+    # 10, or the longest list that was measured
+    measured = [
+        int(name.removeprefix("recall_at_"))
+        for name in manifest["models"][0]["figures"]["test"]
+        if "recall_at_" in name
+    ]
+    k = 10 if 10 in measured else max(measured)
+    metrics = (f"recall_at_{k}", f"ndcg_at_{k}")
     rows = [
         f"| {model['title']} | `{model['name']}` | "
-        + " | ".join(f"{model['figures'][split][metric]:.3f}" for split in ("validation", "test") for metric in METRICS)
+        + " | ".join(f"{model['figures'][split][metric]:.3f}" for split in ("validation", "test") for metric in metrics)
         + " |"
         for model in manifest["models"]
     ]
@@ -192,20 +200,20 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         n_items=manifest["n_items"],
         version=manifest["version"],
         rows="\n".join(rows),
+        k=k,
         inputs="\n".join(inputs),
         outputs="\n".join(outputs),
         n_beams=manifest["n_beams"],
     )
 
 
-METRICS = ("recall_at_10", "ndcg_at_10")
 CARD_TEXT = """\
 # A recommender made by genrec
 
 Version `{version}`: {n_users} users, {n_items} items; {title} answers where no model is named. A user's history goes
 in, oldest first, and the items that may follow come out, best first.
 
-| model | name | validation recall@10 | NDCG@10 | test recall@10 | NDCG@10 |
+| model | name | validation recall@{k} | NDCG@{k} | test recall@{k} | NDCG@{k} |
 |---|---|---|---|---|---|
 {rows}
 
