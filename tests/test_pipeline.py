@@ -34,7 +34,8 @@ def test_the_package_answers_and_is_the_champion(project):
     script = (
         "import mlflow, pandas; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
         "model = mlflow.pyfunc.load_model('models:/genrec@champion');"
-        f"print('items:' + ','.join(model.predict(pandas.DataFrame({{'user': ['{user}']}}), params={{'k': 5}})['item']))"
+        f"found = model.predict(pandas.DataFrame({{'user': ['{user}']}}), params={{'k': 5}});"
+        "print('items:' + ','.join(found['item']))"
     )
     # MLflow warns behind it, whatever is ignored
     (line,) = [line for line in project.run("python", "-c", script).splitlines() if line.startswith("items:")]
