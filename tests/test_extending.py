@@ -70,6 +70,7 @@ def test_a_metric_reruns_evaluations_alone_and_is_seen(extended):
     ran = {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
     assert ran == {stage for stage in Architecture(extended.folder).stages if stage.startswith("evaluate_")} | {
         "report",
+        "package",  # its card shows figures of the evaluations
         PUBLISHING,
     }
     values = json.loads((extended.folder / "reports/results.json").read_text())["popularity"]["values"]
