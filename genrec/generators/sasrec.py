@@ -1,10 +1,10 @@
 """SASRec in the pipeline: its entry and its settings."""
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import field_validator
 
 from genrec.choices import SasrecLoss
 from genrec.generators.entry import GeneratorEntry
-from genrec.params.types import Dropout, Positive, Rate, Weight, section
+from genrec.params.types import Dropout, Positive, Rate, Weight, divides_the_embedding, section
 
 
 @section
@@ -22,13 +22,7 @@ class TrainSasrec:
     max_epochs: Positive
     patience: Positive
 
-    @field_validator("num_heads")
-    @classmethod
-    def _divides_the_embedding(cls, num_heads: int, info: ValidationInfo) -> int:
-        embedding_dim = info.data.get("embedding_dim", num_heads)  # absent if it is wrong itself
-        if embedding_dim % num_heads:
-            raise ValueError(f"must divide embedding_dim={embedding_dim}")
-        return num_heads
+    _divides = field_validator("num_heads")(divides_the_embedding)
 
 
 ENTRY = GeneratorEntry(

@@ -41,6 +41,14 @@ def section(settings: type[Section]) -> type[Section]:
     return decorated
 
 
+def divides_the_embedding(num_heads: int, info: ValidationInfo) -> int:
+    """Each head of the attention has an equal part of the embedding."""
+    embedding_dim = info.data.get("embedding_dim", num_heads)  # absent if it is wrong itself
+    if embedding_dim % num_heads:
+        raise ValueError(f"must divide embedding_dim={embedding_dim}")
+    return num_heads
+
+
 def validates_before_the_end(validate_every: int, info: ValidationInfo) -> int:
     """Without one validation there would be no best weights."""
     max_epochs = info.data.get("max_epochs", validate_every)  # absent if it is wrong itself
