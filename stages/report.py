@@ -23,7 +23,7 @@ from genrec.report.findings import Codes, Findings, item_names, known_times
 from genrec.report.headline import headline, headline_json
 from genrec.report.page import report_page
 from genrec.report.plot_tables import code_usage, ndcg_of_models, recall_by_frequency
-from genrec.report.results_page import merge_results, references, results_page, shown_k
+from genrec.report.results_page import merge_results, references, results_page
 from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model
@@ -85,7 +85,7 @@ def main() -> None:
         TABLES: results_page(results, statistics),
         HEADLINE: headline_json(headline(results, tokenizer)),
         PLOTS / "ndcg.csv": ndcg_of_models(results),
-        PLOTS / "recall_by_frequency.csv": recall_by_frequency(ranks, histories, shown_k(results)),
+        PLOTS / "recall_by_frequency.csv": recall_by_frequency(results),
         PLOTS / "code_usage.csv": code_usage(tokenizer),
     }
     for file, text in texts.items():

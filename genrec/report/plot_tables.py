@@ -5,18 +5,14 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from genrec.generators.entry import generators
 from genrec.report.results_page import REFERENCE, model_titles, shown_k
-from genrec.sequences.histories import Histories, Split
+from genrec.sequences.histories import Split
 
 Tree = Mapping[str, Any]
 
 SPLIT: Split = "test"
 PROTOCOL = "excluded"
-LEAST_INTERACTIONS = (0, 5, 20, 100, 500)
 
 
 def ndcg_of_models(results: Tree) -> str:
@@ -30,28 +26,19 @@ def ndcg_of_models(results: Tree) -> str:
     return _csv(("model", "ndcg", "low", "high"), rows)
 
 
-def recall_by_frequency(ranks: Mapping[str, NDArray[np.int32]], histories: Histories, k: int) -> str:
-    """Recall of generators and of co-occurrence by how often the target was taken in training.
+def recall_by_frequency(results: Tree) -> str:
+    """Recall of generators and of co-occurrence by how often the target was taken in training, history excluded.
 
-    A row a model and class: `model, interactions, recall, users`; a class in which no user's target falls is left out.
-
-    Args:
-        ranks: `model/split/protocol` to (n_users,), 1 = first.
+    A row a model and group: `model, interactions, recall, users`.
     """
-    targets = histories.items[histories.examples(SPLIT).ends]
-    counts = np.bincount(histories.train_part().items, minlength=histories.n_items + 1)
-    classes = np.searchsorted(LEAST_INTERACTIONS, counts[targets], side="right") - 1
-    users = np.bincount(classes, minlength=len(LEAST_INTERACTIONS))
-    rows = []
-    for model in (REFERENCE, *(entry.name for entry in generators())):
-        found = ranks[f"{model}/{SPLIT}/{PROTOCOL}"] <= k
-        hits = np.bincount(classes, weights=found, minlength=len(LEAST_INTERACTIONS))
-        rows += [
-            (model_titles()[model], name, hits[i] / users[i], users[i])
-            for i, name in enumerate(_class_names())
-            if users[i]
-        ]
-    return _csv(("model", "interactions", "recall", "users"), rows)
+    return _csv(
+        ("model", "interactions", "recall", "users"),
+        (
+            (model_titles()[model], group["group"], group["recall"], group["users"])
+            for model in (REFERENCE, *(entry.name for entry in generators()))
+            for group in results[model]["slices"]["by_item_frequency"]
+        ),
+    )
 
 
 def code_usage(tokenizer: Tree) -> str:
@@ -64,16 +51,6 @@ def code_usage(tokenizer: Tree) -> str:
     levels = sum(name.startswith("usage_level_") for name in tokenizer)
     rows = [(i, names[kind], tokenizer[f"{kind}_level_{i}"]) for kind in names for i in range(levels)]
     return _csv(("level", "measure", "share"), rows)
-
-
-def _class_names() -> list[str]:
-    """
-    Example:
-        >>> _class_names()
-        ['0-4', '5-19', '20-99', '100-499', '500+']
-    """
-    ends = (f"-{least - 1}" for least in LEAST_INTERACTIONS[1:])
-    return [f"{least}{end}" for least, end in zip(LEAST_INTERACTIONS, (*ends, "+"), strict=True)]
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

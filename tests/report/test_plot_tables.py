@@ -1,10 +1,7 @@
 """The tables behind DVC's plots, row by row."""
 
-import numpy as np
-
 from genrec.generators.entry import generators
 from genrec.report.plot_tables import code_usage, ndcg_of_models, recall_by_frequency
-from genrec.sequences.histories import Histories
 
 
 def figures(value: float) -> dict[str, dict[str, dict[str, object]]]:
@@ -26,24 +23,18 @@ def test_ndcg_stands_with_its_interval_in_the_order_of_the_tables() -> None:
     ]
 
 
-def test_recall_is_told_apart_by_how_often_the_target_was_taken_in_training() -> None:
-    # in training (without each user's last two) item 1 is taken seven times, item 2 once, item 3 never
-    users = [[1, 1, 1, 2, 1], [1, 1, 1, 2, 1], [2, 1, 3], [1, 2, 2]]
-    items = np.array([item for user in users for item in user], np.int32)
-    offsets = np.cumsum([0, *map(len, users)])
-    histories = Histories(items, offsets, n_items=3)
-    counts = np.bincount(histories.train_part().items, minlength=4)
-    assert counts.tolist() == [0, 7, 1, 0]
+def test_recall_has_a_row_a_model_and_group_as_the_page_groups_users() -> None:
     names = ["item_knn", *(entry.name for entry in generators())]
-    ranks = {f"{name}/test/excluded": np.array([11, 11, 11, 11], np.int32) for name in names}
-    ranks["item_knn/test/excluded"] = np.array([10, 11, 1, 11], np.int32)
-    rows = recall_by_frequency(ranks, histories, k=10).splitlines()
-    assert rows[:3] == [
+    often = {"group": "5 to 90", "users": 3, "recall": 1 / 3, "low": 0.1, "high": 0.8}
+    rarely = {"group": "0 to 4", "users": 2, "recall": 0.5, "low": 0.1, "high": 0.9}
+    results = {name: {"slices": {"by_item_frequency": [rarely, often], "by_transition": [often]}} for name in names}
+    rows = recall_by_frequency({**results, "tiger_ranked": {}}).splitlines()
+    assert rows[:4] == [
         "model,interactions,recall,users",
-        "item co-occurrence,0-4,0.5,2",  # the targets 3 and 2
-        "item co-occurrence,5-19,0.5,2",  # the target 1, twice
+        "item co-occurrence,0 to 4,0.5,2",
+        "item co-occurrence,5 to 90,0.333333,3",
+        "SASRec,0 to 4,0.5,2",
     ]
-    assert rows[3] == "SASRec,0-4,0.0,2"
     assert len(rows) == 1 + 2 * len(names)
 
 
