@@ -1,7 +1,9 @@
 """Put all evaluations side by side: pages and figures for people, a file for programs, tables for plots."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +43,8 @@ STATISTICS = Path("reports/prepare_data/metrics.json")
 TOKENIZER_FIGURES = Path("reports/train_rqvae/metrics.json")
 TOKENIZER_CURVES = Path("reports/train_rqvae/history.csv")
 CODE_TABLE_FIGURES = Path("reports/build_code_table/metrics.json")
+DIGITS_FIGURES = Path("reports/build_digits/metrics.json")
+TRANSITIONS_FIGURES = Path("reports/count_transitions/metrics.json")
 RANKER_CURVES = Path("reports/train_ranker/history.csv")
 BASELINES = Path("reports/evaluate_baselines/metrics.json")
 BASELINES_INTERVALS = Path("reports/evaluate_baselines/intervals.json")
@@ -119,18 +123,23 @@ def main() -> None:
             for file in [TOKENIZER_CURVES, *(generator.curves for generator in of_generators), RANKER_CURVES]
             if file.is_file()  # residual k-means has no epochs
         },
-        figures={
-            name: read_metrics(file)
-            for name in pipeline
-            for file in [STATISTICS.parents[1] / name / STATISTICS.name]
-            if file.is_file() and name != "track"
-        },
+        figures=figures_of_stages(pipeline),
         settings=read_settings(),
         stages={name: stage for name, stage in pipeline.items() if name != "track"},
         versions={name: version(name) for name in LIBRARIES},
     )
     with written(PAGE) as partial:
         partial.write_text(report_page(found), encoding="utf-8")
+
+
+def figures_of_stages(pipeline: Mapping[str, Any]) -> dict[str, Any]:
+    """What the stages before this one reached, by name: those whose reports are among its dependencies.
+
+    Not whatever lies in reports/: a stage that comes later may have left its figures there, or not yet.
+    """
+    declared = pipeline["report"]["deps"]
+    folders = {name: STATISTICS.parents[1] / name for name in pipeline}
+    return {name: read_metrics(folder / STATISTICS.name) for name, folder in folders.items() if str(folder) in declared}
 
 
 def code_tables(n_items: int) -> list[Codes]:
