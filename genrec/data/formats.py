@@ -31,6 +31,7 @@ BATCH_ROWS = 1 << 20
 # Divides the fields of a file whose own separator is longer than Arrow's single character; no text holds it.
 UNIT_SEPARATOR = "\x1f"
 # Python's own reader takes NaN, Infinity and -Infinity.
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 STRICT_JSON = json.JSONDecoder(parse_constant=lambda name: _refuse_constant(name))
 
 
@@ -204,6 +205,8 @@ def _parquet_frame(table: pa.Table, file: Path, layout: Layout) -> pd.DataFrame:
 def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Numbers, times without a zone (in UTC), or what else can be turned to them without loss: text."""
     column = as_text(column)
+    if pa.types.is_nested(column.type):  # older versions of NumPy take a list of one number for that number
+        return pa.chunked_array([pa.array([str(value) for value in column.to_pylist()], pa.string())])
     if pa.types.is_decimal(column.type):
         return column.cast(pa.string())
     if pa.types.is_date32(column.type):
@@ -283,6 +286,8 @@ def _records(
         record = _record(line)
         if not isinstance(record, dict):
             raise UserError(f"{file}, line {number}: must be a JSON object, got {line[:60]!r}; mend or drop the line")
+        if SURROGATE.search(line):  # fails where it is half of a pair, which pandas before 3 lets pass
+            json.dumps(record, ensure_ascii=False).encode("utf-8")
         yield record
 
 
