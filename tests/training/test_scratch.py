@@ -175,15 +175,18 @@ def call_of_scratch(tree):
     return call
 
 
-def sections_by_variable(tree):
-    found = {}
+def assignments(tree):
+    """Each variable with what it is made of; of `a, b = 1, 2` both."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             (target,) = node.targets
             both = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
             pairs = zip(target.elts, node.value.elts, strict=True) if both else [(target, node.value)]
-            found |= {name.id: section for name, value in pairs if (section := section_of(value))}
-    return found
+            yield from ((name, value) for name, value in pairs if isinstance(name, ast.Name))
+
+
+def sections_by_variable(tree):
+    return {name.id: section for name, value in assignments(tree) if (section := section_of(value))}
 
 
 def sections_read(tree):
@@ -221,11 +224,7 @@ CODE_TABLES = {"data/code_table.npy", "data/etegrec_code_table.npy"}  # train_ra
 
 def names_behind(expression, tree):
     """The names of an expression, and of what the variables in it were made of."""
-    made = {
-        target.id: node.value
-        for node in ast.walk(tree) if isinstance(node, ast.Assign)
-        for target in ast.walk(node.targets[0]) if isinstance(target, ast.Name)
-    }  # fmt: skip
+    made = {name.id: value for name, value in assignments(tree)}
     found, left = set(), [expression]
     while left:
         new = {node.id for node in ast.walk(left.pop()) if isinstance(node, ast.Name)} - found
