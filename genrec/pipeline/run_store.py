@@ -56,7 +56,8 @@ class Store:
     def find(cls, root: Path) -> "Store":
         """`MLFLOW_TRACKING_URI`, or mlflow.db and mlartifacts/ in the project.
 
-        A relative sqlite path starts at the project too, one with `~` at a home: in the queue's temporary folders it would vanish with them.
+        A relative sqlite path starts at the project too, one with `~` at a home: in the queue's temporary folders it
+        would vanish with them.
         """
         uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
         scheme = urlsplit(uri).scheme.partition("+")[0]
