@@ -63,3 +63,9 @@ def test_every_folder_and_picture_named_exists():
     named += re.findall(r"!\[[^]]*\]\((\S+)\)", README)
     assert len(named) > 8
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_path_that_dvc_cannot_queue_runs_in_is_named_with_the_way_out():
+    (row,) = [line for line in README.splitlines() if line.startswith("|") and "has a `#`" in line]
+    assert "`dvc exp run --temp` or `--queue` fails" in row
+    assert "move the project" in row

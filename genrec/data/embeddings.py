@@ -15,17 +15,17 @@ def read_embeddings(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]
 
     Args:
         file: `.npy` of shape (n_items + 1, dim), row = item_id, row 0 unused; or `.parquet` with a column `item_key`
-            and one numeric column a dimension, in any order of rows.
+            and one numeric column a dimension, in any order of rows, or a folder of such parts, as Spark writes it.
         item_keys: n_items, the keys in the order of item_ids.
 
     Raises:
         UserError: the file is missing, of another kind or shape, lacks an item, or holds NaN or infinity.
     """
-    if not file.is_file():
+    if not file.exists():
         raise UserError(f"no file of item embeddings {str(file)!r}; give the path of a .npy or .parquet file")
     if file.suffix == ".npy":
         return load_embeddings(file, len(item_keys))
-    if file.suffix == ".parquet":
+    if file.suffix == ".parquet" or file.is_dir():
         return check_embeddings(_by_key(file, item_keys), len(item_keys), str(file))
     raise UserError(f"a file of item embeddings must end in .npy or .parquet, got {file.name!r}; convert it")
 
@@ -47,16 +47,16 @@ def standardize(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 def _by_key(file: Path, item_keys: Sequence[str]) -> NDArray[np.float32]:
     import pandas as pd
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.parquet
 
     from genrec.data.parquet_columns import as_keys  # here: an .npy file needs no pyarrow
 
     try:
-        frame = pd.read_parquet(file)
-        if "item_key" not in frame:
-            names = ", ".join(map(str, frame.columns[:8]))
+        table = pa.parquet.read_table(file)
+        if "item_key" not in table.column_names:
+            names = ", ".join(table.column_names[:8])
             raise UserError(f"{file} must have a column item_key, got {names}; name it so")
-        keys = as_keys(pq.read_table(file, columns=["item_key"])["item_key"], "item_key", file)
+        keys, frame = as_keys(table["item_key"], "item_key", file), table.to_pandas()
         frame = frame.assign(item_key=keys.to_pandas().to_numpy())  # its rows may have names of their own
     except (pa.ArrowException, OSError) as mistake:
         raise UserError(f"{file} cannot be read: {str(mistake).splitlines()[0]}; write it again") from None

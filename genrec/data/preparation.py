@@ -245,7 +245,7 @@ def nothing_left(
         f" {of_users[of_users >= min_user_interactions].sum():,} are of users with at least {min_user_interactions} and"
         f" {of_items[of_items >= min_item_interactions].sum():,} of items with at least {min_item_interactions}, but no"
         f" set of users and items has both (the longest history has {of_users.max():,}, the most frequent item"
-        f" {of_items.max():,}); lower prepare_data.min_user_interactions or .min_item_interactions"
+        f" {of_items.max():,}); lower min_user_interactions or min_item_interactions"
     )
 
 

@@ -14,6 +14,7 @@ from genrec.generation.generator import SemanticIdGenerator
 from genrec.generation.itemwise import ItemwiseGenerator
 from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree
 from genrec.layers.finite import check_ordered
+from genrec.layers.item_ids import check_item_ids
 
 GeneratingNetwork = SemanticIdGenerator | ItemwiseGenerator
 BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
@@ -102,7 +103,9 @@ class ItemGenerator(nn.Module):
 
         Raises:
             UserError: the network's outputs are NaN.
+            ValueError: the history holds what is no item_id.
         """
+        check_item_ids(history, len(self.code_table) - 1)
         n_users = max(BEAM_ROWS // n_beams, 1) if history.device.type == "cpu" else len(history)
         found = [
             self._generate(_without_padding(part), n_beams, constrained, shape, random)

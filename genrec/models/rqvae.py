@@ -68,8 +68,8 @@ class RqVae(RqVaeNetwork, pl.LightningModule):
         self._validated: list[tuple[Tensor, Tensor]] = []
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write a folder of config.json and model.safetensors, which `from_pretrained` reads."""
-        save_folder(self, Path(path))
+        """Write a folder, `~` for a home, of config.json and model.safetensors, which `from_pretrained` reads."""
+        save_folder(self, Path(path).expanduser())
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Self:
@@ -78,7 +78,7 @@ class RqVae(RqVaeNetwork, pl.LightningModule):
         Raises:
             UserError: no such folder, or one of another model.
         """
-        return load_folder(cls, Path(path))
+        return load_folder(cls, Path(path).expanduser())
 
     def training_step(self, batch: Features, batch_idx: int) -> Tensor:
         """The total loss of `features` (batch, input_dim), given as a tensor or under that name."""

@@ -44,7 +44,7 @@ class AttentionVisualization:
 
         Args:
             attention_weights: (len(output_tokens), len(input_tokens)), of one head.
-            save_path: a file to write, its kind by the suffix.
+            save_path: a file to write, `~` for a home, its kind by the suffix.
         """
         if attention_weights.shape != (len(output_tokens), len(input_tokens)):
             raise ValueError(
@@ -54,7 +54,7 @@ class AttentionVisualization:
             )
         figure = _drawn(attention_weights.detach().float().cpu().numpy(), input_tokens, output_tokens)
         if save_path is not None:
-            figure.savefig(save_path, dpi=300, bbox_inches="tight")
+            figure.savefig(Path(save_path).expanduser(), dpi=300, bbox_inches="tight")
         return figure
 
 

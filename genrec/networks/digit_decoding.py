@@ -14,6 +14,7 @@ from genrec.codes.code_table import append_collision_codes
 from genrec.generation.beam_search import beam_search
 from genrec.generation.generated_items import GeneratedItems
 from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree
+from genrec.layers.finite import check_ordered
 from genrec.layers.history_cut import last_items
 from genrec.networks.generating.parallel import ParallelNetwork
 from genrec.retrieval.ranks import top_items
@@ -76,10 +77,15 @@ class DigitSearch:
         Args:
             history: (b, t) int64 item_ids.
             constrained: to digits of items; else some beams are none.
+
+        Raises:
+            UserError: the network's outputs are NaN.
         """
         n_users = max(BEAM_ROWS // n_beams, 1)
         found = [self._generate(part, n_beams, constrained) for part in history.split(n_users)]
-        return GeneratedItems(torch.cat([part.items for part in found]), torch.cat([part.log_probs for part in found]))
+        log_probs = torch.cat([part.log_probs for part in found])
+        check_ordered(log_probs, "log-probabilities of beams")
+        return GeneratedItems(torch.cat([part.items for part in found]), log_probs)
 
     def _generate(self, history: Tensor, n_beams: int, constrained: bool) -> GeneratedItems:
         network, tree = self.network, self.prefix_tree

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from genrec.errors import UserError
 from genrec.pipeline.execution import Execution
+from genrec.storage.files import user_path
 
 FILES = "genrec.storage.files"
 """The tag of a run that holds `digest_of_files`."""
@@ -55,13 +56,14 @@ class Store:
     def find(cls, root: Path) -> "Store":
         """`MLFLOW_TRACKING_URI`, or mlflow.db and mlartifacts/ in the project.
 
-        A relative sqlite path starts at the project too: in the queue's temporary folders it would vanish with them.
+        A relative sqlite path starts at the project too, one with `~` at a home: in the queue's temporary folders it
+        would vanish with them.
         """
         uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
         scheme = urlsplit(uri).scheme.partition("+")[0]
         if scheme == "sqlite":
             path, _, options = uri.partition(":///")[2].partition("?")
-            database = root.absolute() / path
+            database = root.absolute() / user_path(path, "MLFLOW_TRACKING_URI")
             artifacts = (database.parent / "mlartifacts").as_uri()
             return cls(f"sqlite:///{database}{'?' * bool(options)}{options}", database, artifacts)
         if scheme in ("http", "https", "databricks") or uri == "databricks":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from genrec.errors import UserError
 from genrec.pipeline.command import run_command
+from genrec.storage.files import user_path
 
 if TYPE_CHECKING:
     from genrec.serving.recommender import Answer
@@ -56,14 +57,13 @@ def _run(options: argparse.Namespace) -> None:
     from genrec.serving.recommender import Recommender, Request
 
     torch.set_num_threads(options.threads)
-    recommender = Recommender.load(options.package)
+    recommender = Recommender.load(user_path(options.package, "--package"))
     if options.all:
         from genrec.serving.all_users import write_all
 
-        rows = write_all(
-            recommender, options.output, options.k, options.model, not options.with_history, options.without_last
-        )
-        print(f"{rows} recommendations in {options.output}")
+        output = user_path(options.output, "--output")
+        rows = write_all(recommender, output, options.k, options.model, not options.with_history, options.without_last)
+        print(f"{rows} recommendations in {output}")
         return
     request = Request(
         user=options.user, items=None if options.items is None else _keys(options.items), k=options.k,

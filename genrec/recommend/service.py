@@ -27,6 +27,7 @@ from genrec.pipeline.command import run_command
 from genrec.recommend.questions import MAX_BODY, MAX_K, Question
 from genrec.serving.live import Live
 from genrec.serving.package import Package
+from genrec.storage.files import user_path
 
 PACKAGE = Path("data/package")
 PAGE = Path(__file__).with_name("page.html")
@@ -224,8 +225,9 @@ def build_server(options: argparse.Namespace) -> litserve.LitServer:
     Raises:
         UserError: there is no package.
     """
-    live = Live(options.package, opened)
-    api = RecommendApi(options.package, options.threads, options.batch, options.batch_seconds)
+    package = user_path(options.package, "--package")
+    live = Live(package, opened)
+    api = RecommendApi(package, options.threads, options.batch, options.batch_seconds)
     server = litserve.LitServer(
         api, accelerator="cpu", devices=1, workers_per_device=options.workers, timeout=SECONDS_TO_ANSWER,
         max_payload_size=MAX_BODY, restart_workers=True,

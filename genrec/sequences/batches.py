@@ -196,7 +196,7 @@ def _refuse_nothing(n_examples: int, histories: Histories) -> None:
     if n_examples == 0:
         raise UserError(
             f"the histories hold nothing to train on: none of the {histories.n_users} users has 4 interactions, of "
-            "which two are held out; give more interactions, or lower prepare_data.min_item_interactions"
+            "which two are held out; give more interactions, or lower min_item_interactions"
         )
 
 

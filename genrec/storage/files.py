@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def user_path(path: str, key: str) -> Path:
+def user_path(path: str | Path, key: str) -> Path:
     """A path as a user writes it, `~` for a home.
 
     Args:

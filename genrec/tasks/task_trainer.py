@@ -168,10 +168,7 @@ class TaskModule(pl.LightningModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Lightning's hook: a GPU aborts on a category that is no row of its table, and to look there is to wait."""
         if self.device.type != "cpu":
-            x, _ = split_batch(batch, torch.device("cpu"))
-            for module in self.network.modules():
-                if isinstance(module, FeatureEmbedding):
-                    module.check(x)
+            check_features(self.network, split_batch(batch, torch.device("cpu"))[0])
         return batch
 
     def leaves_out(self, x: Batch) -> bool:
@@ -207,6 +204,17 @@ class TaskModule(pl.LightningModule):
                 validates = bool(self.trainer.num_val_batches) or self.trainer.enable_validation
                 self.optimizers_in_use["lr_scheduler"] = self.optimization.scheduler(optimizer, steps, validates)
         return self.optimizers_in_use
+
+
+def check_features(network: nn.Module, x: Batch) -> None:
+    """Refuse categories that no table of a network has; for features that are still on the CPU.
+
+    Raises:
+        ValueError: names the feature, the value and the limit.
+    """
+    for module in network.modules():
+        if isinstance(module, FeatureEmbedding):
+            module.check(x)
 
 
 def steps_per_epoch(trainer: pl.Trainer) -> int:
@@ -291,7 +299,7 @@ class TaskTrainer(BaseTrainer):
         """What a model, wrapped or bare, says of each row, in the loader's order; labels are not needed."""
         network = self._network_of(model)
         with evaluating(network):
-            outputs = [self._output(network, x) for x, _ in self._batches(data_loader)]
+            outputs = [self._output(network, x) for x, _ in self._batches(data_loader, network)]
         return torch.cat(outputs).tolist() if outputs else []
 
     def _output(self, network: nn.Module, x: Batch) -> Tensor:
@@ -312,7 +320,7 @@ class TaskTrainer(BaseTrainer):
         try:
             with evaluating(self.model.network), torch.no_grad():
                 n_batches = 0
-                for x, labels in self._batches(data_loader):
+                for x, labels in self._batches(data_loader, self.model.network):
                     self.model.collect(x, labels)
                     n_batches += 1
                 if n_batches == 0:
@@ -324,8 +332,11 @@ class TaskTrainer(BaseTrainer):
     def _network_of(self, model: nn.Module) -> nn.Module:
         return unwrapped(model).to(self.device)
 
-    def _batches(self, data_loader: Iterable[Any]) -> Iterator[tuple[Batch, Tensor | None]]:
+    def _batches(self, data_loader: Iterable[Any], network: nn.Module) -> Iterator[tuple[Batch, Tensor | None]]:
+        """Batches on the device, looked at before, as Lightning's are in a training."""
         for batch in data_loader:
+            if self.device.type != "cpu":
+                check_features(network, split_batch(batch, torch.device("cpu"))[0])
             yield split_batch(batch, self.device)
 
     def _forget_optimizers(self) -> None:

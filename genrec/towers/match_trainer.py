@@ -28,6 +28,7 @@ from genrec.tasks.task_trainer import (
     as_loader,
     as_logger,
     as_tensor,
+    check_features,
     plain,
     training_config,
     unwrapped,
@@ -279,7 +280,7 @@ class MatchTrainer(TaskTrainer):
         weights = torch.load(Path(model_path).expanduser() / "model.pth", map_location=self.device, weights_only=True)
         plain(network).load_state_dict(weights)
         with evaluating(network), torch.no_grad():
-            return torch.cat([tower_vectors(network, mode, x).cpu() for x, _ in self._batches(data_loader)])
+            return torch.cat([tower_vectors(network, mode, x).cpu() for x, _ in self._batches(data_loader, network)])
 
     def _output(self, network: nn.Module, x: Batch) -> Tensor:
         output = network(x)
@@ -287,10 +288,11 @@ class MatchTrainer(TaskTrainer):
 
     def _know_catalogue(self, loaders: Sequence[Any]) -> None:
         """Validation ranks the given catalogue, else every item that the loaders hold."""
-        names = item_names(self.model.network)
+        network = self.model.network
+        names = item_names(network)
         rows = self.catalogue
         if rows is None:
-            batches = [catalogue_of(x, names) for loader in loaders for x, _ in self._batches(loader)]
+            batches = [catalogue_of(x, names) for loader in loaders for x, _ in self._batches(loader, network)]
             if not batches:
                 raise ValueError("an evaluation needs rows, but data_loader holds no batch")
             rows = {name: torch.cat([x[name] for x in batches]) for name in names}
@@ -300,6 +302,8 @@ class MatchTrainer(TaskTrainer):
             0, place, torch.arange(len(item_ids)), "amin", include_self=True
         )
         self.model.catalogue = {name: rows[name][first] for name in names}
+        if self.device.type != "cpu":
+            check_features(network, self.model.catalogue)
 
 
 def ranking_figures(ranks: Tensor) -> dict[str, float]:

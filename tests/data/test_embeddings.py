@@ -34,6 +34,16 @@ def test_rows_of_a_table_are_brought_into_the_order_of_item_ids(tmp_path):
     assert read_embeddings(file, KEYS).tolist() == [[0, 0], [1, 4], [2, 5], [3, 6]]
 
 
+def test_a_folder_of_parts_is_one_table(tmp_path):
+    """As Spark writes them; it was said that there is no file."""
+    folder = tmp_path / "e.parquet"
+    folder.mkdir()
+    for name, keys in (("part-1", ["c", "a"]), ("part-0", ["b"])):
+        pq.write_table(pa.table({"item_key": keys, "u": [KEYS.index(key) + 1.0 for key in keys]}), folder / name)
+    (folder / "_SUCCESS").write_text("")
+    assert read_embeddings(folder, KEYS).flatten().tolist() == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("kind", [pa.binary(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
 def test_keys_of_any_spelling_of_text_are_found(tmp_path, kind):
     keys = pa.array(["c", "a", "b"]).cast(pa.string() if pa.types.is_dictionary(kind) else kind)

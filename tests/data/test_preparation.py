@@ -228,7 +228,7 @@ def test_nothing_left_is_told_with_the_sizes_and_the_way_out():
     message = (
         "no interaction is left: of 7 read, 6 are of users with at least 3 and 0 of items with at least 4, but no set"
         " of users and items has both (the longest history has 3, the most frequent item 2);"
-        " lower prepare_data.min_user_interactions or .min_item_interactions"
+        " lower min_user_interactions or min_item_interactions"
     )
     with pytest.raises(UserError, match=re.escape(message)):
         prepared(frame(ROWS), item=4)

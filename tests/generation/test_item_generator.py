@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from genrec.codes.code_table import build_code_table
+from genrec.errors import UserError
 from genrec.generation.item_generator import build_item_generator
 
 CODES, LENGTH, ITEMS = 4, 3, 14
@@ -210,3 +211,13 @@ def test_users_are_found_the_same_items_however_many_are_searched_at_once(genera
     found = generator.generate(history, 4)
     assert torch.equal(found.items, expected.items)
     torch.testing.assert_close(found.log_probs, expected.log_probs)
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+def test_a_diverged_network_is_refused_and_not_searched(generator, constrained):
+    for parameter in generator.parameters():
+        torch.nn.init.constant_(parameter, torch.nan)
+    with pytest.raises(UserError, match="log-probabilities of beams must be numbers, but .* are NaN; the model"):
+        generator.generate(histories(3), 5, constrained)
+    with pytest.raises(UserError, match="must be numbers"):
+        generator.score_items(histories(3))

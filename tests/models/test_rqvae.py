@@ -249,6 +249,15 @@ def test_every_quantizer_comes_back_bit_by_bit(features, tmp_path, quantizer):
         assert torch.equal(loaded.semantic_codes(features), model.semantic_codes(features))
 
 
+def test_its_folder_may_begin_at_the_home_folder(tmp_path, monkeypatch):
+    # a folder named ~ was made
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    small().save_pretrained("~/model")
+    RqVae.from_pretrained("~/model")
+    assert [file.name for file in tmp_path.iterdir()] == ["home"]
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="must hold config.json and model.safetensors"):
         RqVae.from_pretrained(tmp_path / "nothing here")

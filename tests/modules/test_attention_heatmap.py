@@ -51,6 +51,12 @@ def test_it_is_saved_without_a_screen_and_nothing_stays_open(tmp_path, monkeypat
     assert pyplot.get_fignums() == []
 
 
+def test_its_file_may_begin_at_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    plot(torch.eye(2), ["a", "b"], ["x", "y"], save_path="~/map.png")
+    assert (tmp_path / "map.png").exists()
+
+
 def test_weights_that_carry_a_gradient_are_drawn_where_the_page_raises():
     weights = torch.rand(2, 2, requires_grad=True).softmax(-1)
     with pytest.raises(RuntimeError, match="requires grad"):

@@ -360,6 +360,7 @@ class TestStore:
             ("", "sqlite:////project/mlflow.db"),
             ("sqlite:///runs/all.db", "sqlite:////project/runs/all.db"),
             ("sqlite:////shared/all.db", "sqlite:////shared/all.db"),
+            ("sqlite:///~/all.db", "sqlite:////home/ann/all.db"),
             ("http://ann:secret@host:5000", "http://host:5000"),
             ("postgresql://ann:secret@host/runs?password=secret", "postgresql://host/runs"),
         ],
@@ -367,6 +368,7 @@ class TestStore:
     def test_is_shown_by_its_absolute_address_without_credentials(
         self, monkeypatch: pytest.MonkeyPatch, uri: str, expected: str
     ) -> None:
+        monkeypatch.setenv("HOME", "/home/ann")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert Store.find(Path("/project")).shown == expected
 

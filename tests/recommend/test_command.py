@@ -75,12 +75,22 @@ def test_what_was_stopped_goes_on_and_gives_the_same_file(world, tmp_path, monke
     assert resumed.read_bytes() == whole.read_bytes()
 
 
+def test_its_folders_may_begin_at_the_home_folder(world, tmp_path, monkeypatch):
+    # a shell leaves the ~ of --output=~/x as it is, and a folder named ~ was sought
+    monkeypatch.setenv("HOME", str(world.package.parent))
+    file = world.package.parent / "all.parquet"
+    main([f"--package=~/{world.package.name}", "--all", "--output=~/all.parquet"])
+    assert file.exists()
+    file.unlink()
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["--user", "u1", "--k", "0"], "error: --k must be at least 1, got 0"),
         (["--all"], "error: --all and -o FILE.parquet go together"),
         (["--user", "u1", "--model", "gru"], "error: no model named 'gru'"),
+        (["--user", "u1", "--package", "~nobody-at-all"], "error: --package: ~nobody-at-all begins with the name of"),
         (["--user", "u1", "--package", "nowhere"], "error: nowhere/package.json not found"),
     ],
 )

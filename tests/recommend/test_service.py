@@ -9,6 +9,7 @@ import pytest
 from browser import Browser
 from packages import N_USERS, World, make_world
 
+from genrec.recommend.service import main
 from genrec.serving.recommender import Recommender, Request
 from recommend.serving_process import Service, running
 
@@ -74,6 +75,11 @@ def test_what_is_no_json_or_too_much_of_it_is_refused_and_the_service_goes_on(se
     assert service.ask("/recommend", data=b"\xff\xfe")[0] in (400, 422)
     assert service.ask("/recommend", data=b" " * 300_000)[0] == 413
     assert service.ask("/recommend", {"user": "u1"})[0] == 200
+
+
+def test_a_package_in_the_home_folder_of_nobody_is_told_in_one_line():
+    with pytest.raises(SystemExit, match="^error: --package: ~nobody-at-all begins with the name of no user"):
+        main(["--package", "~nobody-at-all"])
 
 
 def test_items_and_likeness_and_figures_are_there_to_ask(service):

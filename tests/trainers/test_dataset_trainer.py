@@ -190,3 +190,16 @@ def test_an_interrupted_training_goes_on_with_its_own_order(tmp_path, monkeypatc
     resumed.train_model()
     assert parts.model.seen + resumed.model.seen == whole.model.seen
     assert resumed.model.weight == whole.model.weight
+
+
+@pytest.mark.slow
+def test_a_finished_run_that_is_resumed_saves_the_same_model_and_measures_it_again(tmp_path):
+    first = trainer(tmp_path, Numbers(50))
+    first.train_model()
+    saved = first.file.read_bytes()
+    resumed = trainer(tmp_path, Numbers(50), resume=True)
+    resumed.train_model()
+    assert resumed.model.seen == []
+    assert resumed.model.weight == first.model.weight != 0
+    assert resumed.file.read_bytes() == saved
+    assert resumed.results == first.results

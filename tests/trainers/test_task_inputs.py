@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from other_device import DEVICE, other_device
 from sklearn.metrics import mean_squared_error, roc_auc_score
 from tasks.test_task_trainer import TYPES, A, B, assert_equal, loader, rows, trainer, val_loader
 from torch import nn
@@ -17,6 +18,7 @@ from genrec.ranking.ctr import LogisticRegression, WideDeep
 from genrec.ranking.ctr_trainer import CTRTrainer
 from genrec.ranking.feature_batches import feature_loader
 from genrec.ranking.mtl_trainer import MTLTrainer
+from genrec.tasks import features as feature_tables
 from genrec.tasks.features import SparseFeature
 from genrec.towers.match_trainer import MatchTrainer
 from genrec.training.curves import CurveLogger
@@ -402,6 +404,18 @@ def test_a_validation_without_any_positive_chooses_no_epoch_and_the_model_is_wri
     assert all(math.isnan(value) for value in figures.values())
 
 
+def test_a_validation_of_one_class_in_several_tasks_chooses_no_epoch_and_the_model_is_written(tmp_path, caplog):
+    found = rows("mtl")
+    labels = torch.stack([torch.ones(64), torch.full((64,), torch.nan)], dim=1)
+    made, reference = (trainer("mtl", tmp_path / name) for name in "ab")
+    made.fit(loader("mtl"), feature_loader(found.features, labels, 16))
+    reference.fit(loader("mtl"))
+    assert "was never finite" in caplog.text
+    assert_equal(made, reference)
+    assert list((tmp_path / "a").glob("model*.pth"))
+    assert all(math.isnan(score) for score in made.evaluate(made.model, feature_loader(found.features, labels, 16)))
+
+
 def towers(folder, mode, item_features=(B,), **options):
     torch.manual_seed(0)
     model = DSSM([A], list(item_features), (8,), 4, 0.1)
@@ -451,6 +465,28 @@ def test_an_item_of_a_catalogue_or_of_negatives_out_of_range_is_named(tmp_path):
     x = rows("match").features | {"neg_b": torch.full((64, 2), 12)}
     with pytest.raises(ValueError, match="feature 'b' must be 0 to 9, below its vocab_size, got 12"):
         towers(tmp_path, 2).fit(feature_loader(x, None, 16))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", ["fit", "evaluate", "predict"])
+def test_a_category_out_of_range_is_named_before_a_device_gets_it(tmp_path, kind, way, monkeypatch):
+    # a GPU aborts the process; only trainings looked before
+    monkeypatch.setattr(feature_tables, "look_up", lambda table, categories, name: table(categories.long().clamp(0, 9)))
+    batches = lists(kind)
+    batches[3][0]["b"][5] = 10
+    made = trainer(kind, tmp_path)
+    made.device = DEVICE
+    arguments = [batches] if way == "fit" else [made.model.network, batches]
+    with other_device(), pytest.raises(ValueError, match="feature 'b' must be 0 to 9, below its vocab_size, got 10"):
+        getattr(made, way)(*arguments)
+
+
+def test_an_item_of_a_catalogue_out_of_range_is_named_before_a_device_gets_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_tables, "look_up", lambda table, categories, name: table(categories.long().clamp(0, 9)))
+    made = towers(tmp_path, 0, catalogue={"b": torch.tensor([3, 77])})
+    made.device = DEVICE
+    with other_device(), pytest.raises(ValueError, match="feature 'b' must be 0 to 9, below its vocab_size, got 77"):
+        made.evaluate(made.model.network, val_loader("match"))
 
 
 # Places and devices.

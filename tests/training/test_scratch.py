@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from genrec.training.scratch import scratch
 
@@ -166,15 +167,26 @@ def section_of(value):
     return None
 
 
-def sections_by_variable(tree):
-    found = {}
+def call_of_scratch(tree):
+    (call,) = (
+        node for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "stage.scratch"
+    )  # fmt: skip
+    return call
+
+
+def assignments(tree):
+    """Each variable with what it is made of; of `a, b = 1, 2` both."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             (target,) = node.targets
             both = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
             pairs = zip(target.elts, node.value.elts, strict=True) if both else [(target, node.value)]
-            found |= {name.id: section for name, value in pairs if (section := section_of(value))}
-    return found
+            yield from ((name, value) for name, value in pairs if isinstance(name, ast.Name))
+
+
+def sections_by_variable(tree):
+    return {name.id: section for name, value in assignments(tree) if (section := section_of(value))}
 
 
 def sections_read(tree):
@@ -198,11 +210,42 @@ def test_every_section_that_a_stage_reads_is_part_of_its_key(stage):
     # on from the other rows' weights
     tree = ast.parse(stage.read_text())
     variables = sections_by_variable(tree)
-    (call,) = (
-        node for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "stage.scratch"
-    )  # fmt: skip
+    call = call_of_scratch(tree)
     keyed = {
         variables[value.id] for value in call.args[0].elts if isinstance(value, ast.Name) and value.id in variables
     }
     assert keyed | {"Trainer", "seed"} == sections_read(tree)  # `TrainingStage.scratch` adds these two
+
+
+# What a stage reads of data/, by dvc.yaml.
+
+CODE_TABLES = {"data/code_table.npy", "data/etegrec_code_table.npy"}  # train_ranker has each from its generator's entry
+
+
+def names_behind(expression, tree):
+    """The names of an expression, and of what the variables in it were made of."""
+    made = {name.id: value for name, value in assignments(tree)}
+    found, left = set(), [expression]
+    while left:
+        new = {node.id for node in ast.walk(left.pop()) if isinstance(node, ast.Name)} - found
+        found |= new
+        left += [made[name] for name in new if name in made]
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda file: file.stem)
+def test_every_file_that_a_stage_reads_is_part_of_its_key(stage):
+    tree = ast.parse(stage.read_text())
+    names = names_behind(call_of_scratch(tree).args[1], tree)
+    places = {
+        node.targets[0].id: node.value.args[0].value
+        for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Path(")
+    }  # fmt: skip
+    keyed = {places[name] for name in names & places.keys()}
+    deps = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage.stem]["deps"]
+    read = {dep for dep in deps if dep.startswith("data/")}
+    if stage.stem == "train_ranker":
+        assert "described_by" in stage.read_text()
+        assert "table" in names
+        read -= CODE_TABLES
+    assert keyed == read

@@ -58,8 +58,8 @@ def refuse_collapse(codes: Tensor) -> None:
     """
     if len(codes) > 1 and (codes == codes[0]).all():
         raise UserError(
-            f"the codebooks have collapsed, all {len(codes)} items have the codes {codes[0].tolist()}; lower "
-            "train_rqvae.learning_rate, or give embeddings that differ"
+            f"the codebooks have collapsed, all {len(codes)} items have the codes {codes[0].tolist()}; lower the "
+            "learning rate, or give embeddings that differ"
         )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
+from genrec.layers.item_ids import check_item_ids
 from genrec.networks.sequential.causal import CausalTransformer, last_states
 from genrec.networks.sequential.repeats import RepeatBias
 
@@ -88,7 +89,12 @@ class ParallelNetwork(nn.Module):
         return self.transformer(history, self.item_vectors) * self.log_scale.exp()
 
     def user_vectors(self, history: Tensor) -> Tensor:
-        """The state after the last item, (b, d); of a longer history the last max_history items are read."""
+        """The state after the last item, (b, d); of a longer history the last max_history items are read.
+
+        Raises:
+            ValueError: the history holds what is no item_id.
+        """
+        check_item_ids(history, self.n_items)
         history = last_items(history, self.max_history)
         return last_states(self(history), history)
 

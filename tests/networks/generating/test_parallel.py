@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from genrec.errors import UserError
 from genrec.networks import digit_decoding
 from genrec.networks.digit_decoding import DigitSearch, best_items
 from genrec.networks.generating.parallel import ParallelNetwork
@@ -158,3 +159,11 @@ def test_an_item_is_the_mean_of_its_digits_vectors_and_padding_is_zero():
 def test_digits_of_another_catalogue_or_beyond_the_codes_are_refused(digits):
     with pytest.raises(ValueError, match=r"must be \(41, 4\) of codes below 6, got"):
         network().set_digits(digits)
+
+
+@pytest.mark.parametrize("search", [best_items, lambda model, history, k: DigitSearch(model).generate(history, k)])
+def test_a_diverged_model_is_refused_and_not_searched(search):
+    model = network()
+    torch.nn.init.constant_(model.codebooks, torch.nan)
+    with pytest.raises(UserError, match="must be numbers, but .* are NaN; the model diverged"):
+        search(model, HISTORY, 5)
