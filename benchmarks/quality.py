@@ -69,7 +69,7 @@ class DataSet:
     """What was chosen on a data set's validation.
 
     Attributes:
-        columns: of the item table, whose words the models are given.
+        columns: of the item table, whose words the models are given; none where it has no words.
         max_history, batch_size, epochs, patience: of all models.
         shuffles_ties: whether interactions of one time stand in another order each epoch.
         sasrec, words, parallel, tiger, etegrec: what differs from the settings of all sets; `words` is for SASRec with
@@ -95,6 +95,7 @@ SETS = {
         PRODUCT, epochs=30, patience=5, shuffles_ties=False, words={"embedding_dim": 128}, parallel={"epochs": 24}
     ),
     "scientific": DataSet(PRODUCT, epochs=50, words={"embedding_dim": 128}, parallel={"embedding_dim": 256}),
+    "instruments": DataSet((), epochs=30, patience=5, parallel={"epochs": 24}),
     "ml-100k": DataSet(("movie_title", "release_year", "class", "class"), max_history=20),
 }
 
@@ -123,6 +124,10 @@ class Variant:
     def is_made_of_vectors(self) -> bool:
         """Whether it needs the items of `base`."""
         return self.digits[0] > 0 or self.kind in (Tiger, ETEGRec)
+
+    @property
+    def needs_words(self) -> bool:
+        return self.digits[1] > 0 or self.options == "words" or self.base == "sasrec+words"
 
 
 VARIANTS = {
@@ -334,6 +339,11 @@ class Experiment:
         return {"known_transition": torch.cat(known).numpy(), "times_learned": counts[self.histories.targets(examples)]}
 
 
+def models_of(settings: DataSet) -> list[str]:
+    """The rows that a data set can have: without words, those of models that are given none."""
+    return ["baselines", *(name for name, variant in VARIANTS.items() if settings.columns or not variant.needs_words)]
+
+
 def _ranks_of(split: Split, suffix: str, ranked: RankedItems) -> dict[str, NDArray[np.int32]]:
     return {
         f"{split}/{protocol}{suffix}": ranks_in_lists(lists, ranked.targets).int().numpy()
@@ -351,19 +361,24 @@ def main() -> None:
     parser.add_argument("prepared", type=Path, help="the folder that prepare_data writes")
     parser.add_argument("--set", choices=SETS, required=True, dest="name", help="whose settings to take")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--models", nargs="+", default=["baselines", *VARIANTS], choices=["baselines", *VARIANTS])
+    parser.add_argument("--models", nargs="+", choices=["baselines", *VARIANTS], help="by default all of the set")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--options", type=json.loads, default={}, help="JSON over the named models' settings")
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="of CPU time; a training ends with its best so far"
     )
     arguments = parser.parse_args()
+    possible = models_of(SETS[arguments.name])
+    models = arguments.models or possible
+    for model in models:
+        if model not in possible:
+            parser.error(f"{model} needs words of items, which {arguments.name} has not; it has {', '.join(possible)}")
     torch.set_num_threads(1)
     keep_freed_memory()
     histories = Histories.load(arguments.prepared / "histories.npz")
     items = read_parquet(arguments.prepared / "items.parquet")
     experiment = Experiment(histories, items, SETS[arguments.name], arguments.out, arguments.options, arguments.minutes)
-    for model in arguments.models:
+    for model in models:
         if model == "baselines":
             experiment.baselines()
         else:

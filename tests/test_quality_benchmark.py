@@ -71,6 +71,12 @@ def test_a_training_out_of_time_ends_with_its_first_validation_and_leaves_its_sa
     assert epochs == {"tiger": 1, "sasrec": 3}
 
 
+def test_a_set_without_words_has_the_models_that_need_none() -> None:
+    assert quality.models_of(quality.SETS["instruments"]) == [
+        "baselines", "sasrec", "parallel of sasrec", "tiger", "tiger, code loss", "etegrec",
+    ]  # fmt: skip
+
+
 def test_the_users_that_decide_keep_their_own_histories(
     experiment: quality.Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
