@@ -80,8 +80,8 @@ ui: $(STAMP)  ## serve MLflow's pages and print the address of the runs [PORT=50
 serve: $(STAMP)  ## recommendations on http://127.0.0.1:8000, with a page for people [PORT=8000]
 	$(BIN)/python -m genrec.recommend.service --port $(or $(PORT),8000)
 
-preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz]: put a preset's values into params.yaml
-	$(BIN)/python -m genrec.params $(NAME) $(if $(FILE),--path $(FILE))
+preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz [ITEMS=items.tsv]]: put a preset's values into params.yaml
+	$(BIN)/python -m genrec.params $(NAME) $(if $(FILE),--path $(FILE)) $(if $(ITEMS),--items $(ITEMS))
 
 smoke: $(STAMP)  ## run the whole pipeline on small synthetic data, in two temporary clones side by side
 	$(BIN)/python -m pytest -m pipeline -n 2 --dist loadfile tests/test_pipeline.py tests/test_pipeline_again.py \

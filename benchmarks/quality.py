@@ -1,4 +1,4 @@
-"""Train SASRec, SASRec that is given the items' words, and parallel semantic IDs on one data set, like for like:
+"""Train SASRec with and without the items' words, parallel semantic IDs, TIGER and ETEGRec on one data set:
 
     python -m benchmarks.quality DATA/prepared --set scientific --out data/quality/scientific --seeds 0 1 2
     python -m benchmarks.quality_table data/quality/scientific
@@ -12,9 +12,10 @@ Everything is chosen on validation, NDCG@10 with the history excluded: the epoch
 
 import argparse
 import json
+import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.quality_codes import ETEGREC, TIGER, etegrec, searched, tiger, trainer_of
 from genrec.data.words import embed_words, join_embeddings
 from genrec.digits.table import build_digits
+from genrec.generation.generated_items import GeneratedItems
+from genrec.models.etegrec.module import ETEGRec
 from genrec.models.parallel import Parallel
 from genrec.models.sasrec import SASRec
+from genrec.models.tiger import Tiger
 from genrec.pipeline.command import keep_freed_memory
 from genrec.ranking.baselines import Popularity
-from genrec.retrieval.memory import TransitionSettings, WithMemory, choose_share, choose_transitions
-from genrec.retrieval.ranking import ScoresItems, rank_by_scores
+from genrec.retrieval.memory import BeamsWithMemory, TransitionSettings, WithMemory, choose_share, choose_transitions
+from genrec.retrieval.ranking import RankedItems, ScoresItems, rank_by_scores, rank_found
 from genrec.retrieval.ranks import ranks_in_lists
 from genrec.retrieval.transitions import Transitions
 from genrec.sequences.batches import segment_loader, window_loader
-from genrec.sequences.histories import EVALUATED_SPLITS, Histories
+from genrec.sequences.histories import EVALUATED_SPLITS, Histories, Split
 from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.files import save_arrays
 from genrec.storage.output import read_parquet
-from genrec.training.base import BaseTrainer
-from genrec.training.config import RankingConfig
 from genrec.training.curves import CurveLogger, write_curves
 from genrec.training.precision import resolve_precision
 
@@ -66,10 +69,11 @@ class DataSet:
     """What was chosen on a data set's validation.
 
     Attributes:
-        columns: of the item table, whose words the models are given.
+        columns: of the item table, whose words the models are given; none where it has no words.
         max_history, batch_size, epochs, patience: of all models.
         shuffles_ties: whether interactions of one time stand in another order each epoch.
-        sasrec, words, parallel: what differs from SASREC and PARALLEL; `words` is for SASRec with words.
+        sasrec, words, parallel, tiger, etegrec: what differs from the settings of all sets; `words` is for SASRec with
+            words.
     """
 
     columns: tuple[str, ...]
@@ -81,6 +85,8 @@ class DataSet:
     sasrec: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
     parallel: dict[str, Any] = field(default_factory=dict)
+    tiger: dict[str, Any] = field(default_factory=dict)
+    etegrec: dict[str, Any] = field(default_factory=dict)
 
 
 PRODUCT = ("title", "brand", "brand", "categories")
@@ -89,8 +95,13 @@ SETS = {
         PRODUCT, epochs=30, patience=5, shuffles_ties=False, words={"embedding_dim": 128}, parallel={"epochs": 24}
     ),
     "scientific": DataSet(PRODUCT, epochs=50, words={"embedding_dim": 128}, parallel={"embedding_dim": 256}),
+    "instruments": DataSet((), epochs=30, patience=5, parallel={"epochs": 24}),
     "ml-100k": DataSet(("movie_title", "release_year", "class", "class"), max_history=20),
 }
+
+
+Model = SASRec | Parallel | Tiger | ETEGRec
+SETTINGS = {"sasrec": SASREC, "words": SASREC, "parallel": PARALLEL, "tiger": TIGER, "etegrec": ETEGREC}
 
 
 @dataclass(frozen=True)
@@ -99,15 +110,24 @@ class Variant:
 
     Attributes:
         kind: the model that is trained.
-        options: the field of `DataSet` that has its settings.
+        options: the field of `DataSet` that has its settings, and of SETTINGS.
         digits: how many are made of the items of `base`, and of the words.
     """
 
-    kind: type[SASRec | Parallel]
+    kind: type[Model]
     options: str
     digits: tuple[int, int] = (0, 0)
     changes: dict[str, Any] = field(default_factory=dict)
     base: str = "sasrec"
+
+    @property
+    def is_made_of_vectors(self) -> bool:
+        """Whether it needs the items of `base`."""
+        return self.digits[0] > 0 or self.kind in (Tiger, ETEGRec)
+
+    @property
+    def needs_words(self) -> bool:
+        return self.digits[1] > 0 or self.options == "words" or self.base == "sasrec+words"
 
 
 VARIANTS = {
@@ -120,6 +140,12 @@ VARIANTS = {
     "parallel of sasrec+words": Variant(Parallel, "parallel", (16, 16), base="sasrec+words"),
     "parallel, item loss": Variant(Parallel, "parallel", (16, 16), {"digit_loss_weight": 0.0}),
     "parallel, digit loss": Variant(DigitsAlone, "parallel", (16, 16), {"num_trained_digits": 32}),
+    "tiger": Variant(Tiger, "tiger"),
+    # ETEGRec's network and codes to begin with, which it has no item vectors beside
+    "tiger, code loss": Variant(
+        Tiger, "tiger", changes={"tokenizer": "rqvae", "item_vectors": False, "dense_loss_weight": 0.0}
+    ),
+    "etegrec": Variant(ETEGRec, "etegrec"),
 }
 UNTRAINED = ("popularity", "co-occurrence", "transitions")
 
@@ -133,6 +159,7 @@ class Experiment:
     settings: DataSet
     out: Path
     overrides: dict[str, Any]
+    minutes: float = math.inf  # of the CPU, after which a training stops at its next validation
 
     @property
     def max_history(self) -> int:
@@ -140,12 +167,15 @@ class Experiment:
 
     def deciding(self) -> Histories:
         """Some users, of whom no more than validation is asked."""
-        n_users = min(DECIDING_USERS, self.histories.n_users)
-        users = np.sort(np.random.default_rng(0).permutation(self.histories.n_users)[:n_users])
+        users = self._deciding_users()
         starts, lengths = self.histories.offsets[users], self.histories.lengths[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         return Histories(self.histories.items[places], offsets, self.histories.n_items)
+
+    def _deciding_users(self) -> NDArray[np.int64]:
+        n_users = min(DECIDING_USERS, self.histories.n_users)
+        return np.sort(np.random.default_rng(0).permutation(self.histories.n_users)[:n_users])
 
     def memory(self) -> Transitions:
         file = self.out / "transitions.json"
@@ -170,73 +200,101 @@ class Experiment:
             self._train(VARIANTS[name], name, seed, folder)
         return folder
 
+    def _untouched(self) -> "Experiment":
+        """As it is for what a model is only made of: with the settings of the data set, to its end."""
+        return replace(self, overrides={}, minutes=math.inf)
+
     def _train(self, variant: Variant, name: str, seed: int, folder: Path) -> None:
-        base = self.run(variant.base, seed) if variant.digits[0] else None
+        base = self._untouched().run(variant.base, seed) if variant.is_made_of_vectors else None
         started = time.process_time()
-        options = {**(SASREC if variant.kind is SASRec else PARALLEL), **getattr(self.settings, variant.options)}
-        options = {**options, **variant.changes, **self.overrides, "max_history": self.max_history}
-        epochs, batch_size = (
-            options.pop("epochs", self.settings.epochs),
-            options.pop("batch_size", self.settings.batch_size),
-        )
-        model = self._model(variant, options, base, seed)
+        options = {**SETTINGS[variant.options], **getattr(self.settings, variant.options)}
+        options = {**options, **variant.changes, **self.overrides}
+        of_training = {"epochs": self.settings.epochs, "batch_size": self.settings.batch_size, "validate_every": 1,
+                       "patience": self.settings.patience, "final_epochs": 0}  # fmt: skip
+        of_training = {key: options.pop(key, value) for key, value in of_training.items()}
+        model = self._model(variant, options, base, seed, folder)
         curves = CurveLogger()
-        config = RankingConfig(
-            experiment_name=name, max_epochs=epochs, early_stopping_patience=self.settings.patience, gpus=0,
-            random_seed=seed, precision=resolve_precision("auto", 0, portable=False),
-            checkpoint_dir=str(folder / "checkpoints"),
-            monitor=MONITOR,
-        )  # fmt: skip
-        loader = segment_loader(self.histories, self.max_history, batch_size, seed, self.settings.shuffles_ties)
-        minutes: list[float] = []
-        curves.listener = lambda epoch, values: minutes.append((time.process_time() - started) / 60)
-        BaseTrainer(model, config, curves).train(
-            loader, window_loader(self.deciding(), "validation", self.max_history, 512, seed)
+
+        def watch(epoch: int, values: Mapping[str, float]) -> None:
+            spent = (time.process_time() - started) / 60
+            curves.rows[epoch]["cpu_minutes"] = spent
+            if spent > self.minutes and MONITOR in curves.rows[epoch]:
+                model.trainer.should_stop = True
+
+        curves.listener = watch
+        loader = segment_loader(
+            self.histories, self.max_history, of_training["batch_size"], seed, self.settings.shuffles_ties
         )
-        for row, spent in zip(sorted(curves.rows), np.linspace(minutes[0], minutes[-1], len(curves.rows)), strict=True):
-            curves.rows[row]["cpu_minutes"] = float(spent)
+        trainer_of(
+            model, of_training["final_epochs"], curves, experiment_name=name, max_epochs=of_training["epochs"],
+            val_check_interval=of_training["validate_every"], early_stopping_patience=of_training["patience"], gpus=0,
+            random_seed=seed, precision=resolve_precision("auto", 0, portable=False),
+            checkpoint_dir=str(folder / "checkpoints"), monitor=MONITOR,
+        ).train(loader, window_loader(self.deciding(), "validation", self.max_history, 512, seed))  # fmt: skip
         save_model(model, folder / "model.ckpt")
         write_curves(curves.rows, folder / "curves.csv")
         trained = (time.process_time() - started) / 60
         share = self._evaluate(model.eval(), folder)
         base_minutes = 0.0 if base is None else json.loads((base / "run.json").read_text())["cpu_minutes"]
         summary = {"model": name, "seed": seed, **curves.summary(MONITOR, "max"), "share": share,
-                   "cpu_minutes": trained, "cpu_minutes_of_sasrec": base_minutes, "epochs": epochs,
-                   "options": options}  # fmt: skip
+                   "cpu_minutes": trained, "cpu_minutes_of_sasrec": base_minutes,
+                   "max_history": self.max_history, **of_training, "options": options}  # fmt: skip
         write_json(summary, folder / "run.json")
         print(json.dumps(summary), flush=True)
 
-    def _model(self, variant: Variant, options: dict[str, Any], base: Path | None, seed: int) -> SASRec | Parallel:
+    def _model(self, variant: Variant, options: dict[str, Any], base: Path | None, seed: int, folder: Path) -> Model:
         torch.manual_seed(seed)
-        n_items = self.histories.n_items
+        n_items, max_history = self.histories.n_items, self.max_history
+        vectors = None if base is None else self._vectors(base)
+        if variant.kind in (Tiger, ETEGRec):
+            assert vectors is not None
+            build = tiger if variant.kind is Tiger else etegrec
+            return build(n_items, max_history, options, vectors, seed, folder)
         if variant.kind is SASRec:
-            model = SASRec(n_items, **options)
+            model = SASRec(n_items, max_history=max_history, **options)
             if model.content_dim:
                 model.set_content(torch.from_numpy(join_embeddings([self.words(seed)])))
             return model
         sources = []
         of_sasrec, of_words = variant.digits
-        if base is not None:
-            sasrec = load_model(SASRec, base / "model.ckpt")
-            with torch.inference_mode():
-                vectors = sasrec.item_vectors(torch.arange(n_items + 1))
-            sources.append((vectors.numpy(), of_sasrec))
+        if vectors is not None:
+            sources.append((vectors, of_sasrec))
         if of_words:
             sources.append((self.words(seed), of_words))
         assert issubclass(variant.kind, Parallel)
         digits = build_digits(sources, CODES, ITERATIONS, seed)
-        parallel = variant.kind(n_items, digits.shape[1], CODES, **options)
+        parallel = variant.kind(n_items, digits.shape[1], CODES, max_history=max_history, **options)
         parallel.set_digits(digits)
         return parallel
 
+    def _vectors(self, base: Path) -> NDArray[np.float32]:
+        """(n_items + 1, dim), row = item_id: the items of a SASRec that was trained."""
+        sasrec = load_model(SASRec, base / "model.ckpt")
+        with torch.inference_mode():
+            return sasrec.item_vectors(torch.arange(self.histories.n_items + 1)).numpy()
+
     @torch.inference_mode()
-    def _evaluate(self, model: SASRec | Parallel, folder: Path) -> float:
+    def _evaluate(self, model: Model, folder: Path) -> float:
         """Write `ranks.npz`: split/protocol of the model, and with `+memory` of both together; return the share."""
         memory = self.memory()
+        if isinstance(model, Tiger | ETEGRec):
+            return self._evaluate_beams(searched(model, self.histories, self.max_history), memory, folder)
         mixture = WithMemory(model.scores, memory, 0.0, model.repeats)
         share = choose_share(mixture, SHARES, self.histories, self.max_history, DECIDING_USERS, seed=0)
         ranks = self.ranks(model.scores, "")
         ranks |= self.ranks(WithMemory(model.scores, memory, share, model.repeats).scores, "+memory")
+        save_arrays(ranks, folder / "ranks.npz")
+        return share
+
+    def _evaluate_beams(self, found: dict[Split, GeneratedItems], memory: Transitions, folder: Path) -> float:
+        users = torch.from_numpy(self._deciding_users())
+        of_deciding = GeneratedItems(*(part[users] for part in found["validation"]))
+        share = BeamsWithMemory({"validation": of_deciding}, memory, self.deciding()).best_share(SHARES, 512)
+        both = BeamsWithMemory(found, memory, self.histories)
+        ranks = {}
+        for split in EVALUATED_SPLITS:
+            for suffix, lists in (("", found[split].items), ("+memory", both.lists(split, share))):
+                ranks |= _ranks_of(split, suffix, rank_found(lists, self.histories, split, 10, 512))
         save_arrays(ranks, folder / "ranks.npz")
         return share
 
@@ -245,8 +303,7 @@ class Experiment:
         found = {}
         for split in EVALUATED_SPLITS:
             ranked = rank_by_scores(score, self.histories, split, self.max_history, 10, 512, progress_bar=False)
-            for protocol, lists in ranked.lists.items():
-                found[f"{split}/{protocol}{suffix}"] = ranks_in_lists(lists, ranked.targets).int().numpy()
+            found |= _ranks_of(split, suffix, ranked)
         return found
 
     @torch.inference_mode()
@@ -282,6 +339,18 @@ class Experiment:
         return {"known_transition": torch.cat(known).numpy(), "times_learned": counts[self.histories.targets(examples)]}
 
 
+def models_of(settings: DataSet) -> list[str]:
+    """The rows that a data set can have: without words, those of models that are given none."""
+    return ["baselines", *(name for name, variant in VARIANTS.items() if settings.columns or not variant.needs_words)]
+
+
+def _ranks_of(split: Split, suffix: str, ranked: RankedItems) -> dict[str, NDArray[np.int32]]:
+    return {
+        f"{split}/{protocol}{suffix}": ranks_in_lists(lists, ranked.targets).int().numpy()
+        for protocol, lists in ranked.lists.items()
+    }
+
+
 def write_json(content: dict[str, Any], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -292,16 +361,24 @@ def main() -> None:
     parser.add_argument("prepared", type=Path, help="the folder that prepare_data writes")
     parser.add_argument("--set", choices=SETS, required=True, dest="name", help="whose settings to take")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--models", nargs="+", default=["baselines", *VARIANTS], choices=["baselines", *VARIANTS])
+    parser.add_argument("--models", nargs="+", choices=["baselines", *VARIANTS], help="by default all of the set")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--options", type=json.loads, default={}, help="JSON over the settings, to try others")
+    parser.add_argument("--options", type=json.loads, default={}, help="JSON over the named models' settings")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="of CPU time; a training ends with its best so far"
+    )
     arguments = parser.parse_args()
+    possible = models_of(SETS[arguments.name])
+    models = arguments.models or possible
+    for model in models:
+        if model not in possible:
+            parser.error(f"{model} needs words of items, which {arguments.name} has not; it has {', '.join(possible)}")
     torch.set_num_threads(1)
     keep_freed_memory()
     histories = Histories.load(arguments.prepared / "histories.npz")
     items = read_parquet(arguments.prepared / "items.parquet")
-    experiment = Experiment(histories, items, SETS[arguments.name], arguments.out, arguments.options)
-    for model in arguments.models:
+    experiment = Experiment(histories, items, SETS[arguments.name], arguments.out, arguments.options, arguments.minutes)
+    for model in models:
         if model == "baselines":
             experiment.baselines()
         else:

@@ -180,7 +180,9 @@ def main(folder: Path) -> None:
         ("parallel", "sasrec"), ("parallel", "sasrec+words"), ("parallel", "sasrec+words, 256-d"),
         ("sasrec+words", "sasrec"),
         ("parallel of sasrec", "sasrec"), ("parallel", "parallel of sasrec"), ("parallel", "parallel of words"),
-        ("parallel", "parallel, item loss"), ("parallel", "parallel, digit loss"))]  # fmt: skip
+        ("parallel", "parallel, item loss"), ("parallel", "parallel, digit loss"),
+        ("parallel", "tiger"), ("tiger", "sasrec"), ("tiger", "tiger, code loss"),
+        ("etegrec", "tiger, code loss"))]  # fmt: skip
     against = [
         (model + suffix, "transitions") for suffix in ("", memory) for model in ("sasrec", "sasrec+words", "parallel")
     ]

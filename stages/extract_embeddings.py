@@ -48,7 +48,8 @@ def sasrec_table() -> NDArray[np.float32]:
     """float32 (n_items + 1, dim), row = item_id, row 0 = padding."""
     n_items = len(read_parquet(ITEMS, columns=["item_id"]))
     sasrec = load_model(SASRecNetwork, SASREC, n_items=n_items)
-    table: NDArray[np.float32] = sasrec.item_embedding.weight.detach().numpy()
+    with torch.inference_mode():
+        table: NDArray[np.float32] = sasrec.item_vectors(torch.arange(n_items + 1)).numpy()
     return table
 
 

@@ -80,8 +80,14 @@ def main() -> None:
         etegrec_trainer = ETEGRecTrainer(model, training, stage.logger)
         etegrec_trainer.train(
             training_loader(
-                histories, size.encoder, size.max_history, config.batch_size, seed, config.windows_per_epoch
-            ),
+                histories,
+                size.encoder,
+                size.max_history,
+                config.batch_size,
+                seed,
+                config.windows_per_epoch,
+                config.shuffles_ties,
+            ),  # fmt: skip
             window_loader(histories, "validation", size.max_history, config.batch_size, seed),
         )
         save_code_table(model.generator.code_table, CODE_TABLE)

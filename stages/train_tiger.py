@@ -64,8 +64,14 @@ def main() -> None:
         )
         BaseTrainer(model, training, stage.logger).train(
             training_loader(
-                histories, size.encoder, size.max_history, config.batch_size, seed, config.windows_per_epoch
-            ),
+                histories,
+                size.encoder,
+                size.max_history,
+                config.batch_size,
+                seed,
+                config.windows_per_epoch,
+                config.shuffles_ties,
+            ),  # fmt: skip
             window_loader(histories, "validation", size.max_history, config.batch_size, seed),
         )
         stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val_ndcg_at_10", "max"))

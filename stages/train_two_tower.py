@@ -58,7 +58,9 @@ def main() -> None:
             progress_bar=stage.progress_bar,
             experiment_name="train_two_tower",
         ).fit(
-            mixed_window_loader(histories, config.max_history, config.batch_size, seed, config.windows_per_epoch),
+            mixed_window_loader(
+                histories, config.max_history, config.batch_size, seed, config.windows_per_epoch, config.shuffles_ties
+            ),
             window_loader(histories, "validation", config.max_history, config.batch_size, seed),
         )
         stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val/recall_at_10", "max"))

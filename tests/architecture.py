@@ -79,6 +79,7 @@ BESIDE = {
     "generators": {"params"},
     "params": {"generators", "pipeline"},
     "pipeline": {"params", "storage"},
+    "search": {"params", "pipeline"},
 }
 # Who may name a section's class: its type alone, or what fetches a data set, which is handed the section as it is.
 TAKES_SECTIONS = {"genrec/data/fetching.py", "genrec/training/stage.py", "genrec/evaluation/evaluator.py"}
@@ -89,6 +90,7 @@ HOMES = {
     "yaml": ("genrec/params/reading.py",),
     "ruamel": ("genrec/params/preset.py",),
     "dvc": ("no file",),
+    "optuna": ("genrec/search/study.py",),
     "pytorch_lightning": (LIGHTNING,),
     "lightning_fabric": (LIGHTNING,),
     "lightning_utilities": (LIGHTNING,),

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from genrec.data.words import plain_text
 from genrec.errors import UserError
 from genrec.storage.files import user_path
 
@@ -75,36 +76,6 @@ def _parts(template: str) -> list[tuple[str, str | None]]:
         if column == "" or specification or conversion:
             raise UserError(f"a template's fields must be columns, such as {{title}}, got {template!r}; name columns")
     return [(literal, column) for literal, column, _, _ in parts]
-
-
-def plain_text(value: Any) -> str:
-    """One value of the item table as words on one line, "" where there are none.
-
-    Example:
-        >>> plain_text('[["Beauty", "Nails"], ["Beauty"]]'), plain_text(None)
-        ('Beauty, Nails', '')
-    """
-    if isinstance(value, str) and value.startswith("["):
-        value = _parsed(value)
-    if isinstance(value, list | tuple | np.ndarray):
-        return ", ".join(dict.fromkeys(_leaves(value)))
-    return "" if pd.isna(value) else " ".join(str(value).split())
-
-
-def _parsed(text: str) -> Any:
-    """JSON as what it says, other text as it is: a title may begin with a bracket."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _leaves(values: Iterable[Any]) -> Iterable[str]:
-    for value in values:
-        if isinstance(value, list | tuple | np.ndarray):
-            yield from _leaves(value)
-        elif value is not None:
-            yield " ".join(str(value).split())
 
 
 def encode_texts(

@@ -1,17 +1,17 @@
 """Item embeddings of the words of the item table: TF-IDF of words and pairs of words, reduced by a truncated SVD."""
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from genrec.data.embeddings import with_padding_row
-from genrec.data.text_embeddings import plain_text
 from genrec.errors import UserError
 
 WORD = re.compile(r"\w\w+")
@@ -58,7 +58,7 @@ def embed_words(items: pd.DataFrame, columns: Sequence[str], dim: int, seed: int
             "lower it, or name columns with more words"
         )
     n_without = int((np.diff(weights.indptr) == 0).sum())
-    return WordEmbeddings(with_padding_row(_reduced(weights, dim, seed)), n_without)
+    return WordEmbeddings(np.pad(_reduced(weights, dim, seed), ((1, 0), (0, 0))), n_without)
 
 
 def described_by(items: pd.DataFrame) -> list[str]:
@@ -70,8 +70,8 @@ def described_by(items: pd.DataFrame) -> list[str]:
     columns = [column for column in map(str, items.columns) if column not in IDS]
     if not columns:
         raise UserError(
-            "words of items need an item table, but these data come without one; give fetch_data.items_path, or take "
-            "another extract_embeddings.source"
+            "words of items need an item table, but these data come without one; give fetch_data.items_path, or do "
+            "without words (extract_embeddings.source, train_sasrec.adds_words)"
         )
     return columns
 
@@ -81,6 +81,36 @@ def has_words(items: pd.DataFrame, dim: int) -> bool:
     if set(map(str, items.columns)) <= set(IDS):
         return False
     return bool(dim <= min(_weights(items, described_by(items)).shape))
+
+
+def plain_text(value: Any) -> str:
+    """One value of the item table as words on one line, "" where there are none.
+
+    Example:
+        >>> plain_text('[["Beauty", "Nails"], ["Beauty"]]'), plain_text(None)
+        ('Beauty, Nails', '')
+    """
+    if isinstance(value, str) and value.startswith("["):
+        value = _parsed(value)
+    if isinstance(value, list | tuple | np.ndarray):
+        return ", ".join(dict.fromkeys(_leaves(value)))
+    return "" if pd.isna(value) else " ".join(str(value).split())
+
+
+def _parsed(text: str) -> Any:
+    """JSON as what it says, other text as it is: a title may begin with a bracket."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _leaves(values: Iterable[Any]) -> Iterable[str]:
+    for value in values:
+        if isinstance(value, list | tuple | np.ndarray):
+            yield from _leaves(value)
+        elif value is not None:
+            yield " ".join(str(value).split())
 
 
 def _weights(items: pd.DataFrame, columns: Sequence[str]) -> sparse.csr_array:

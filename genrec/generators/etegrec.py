@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from genrec.choices import SiaSign
 from genrec.generators.entry import GeneratorEntry
 from genrec.params.generator_shape import GeneratorShape
-from genrec.params.types import Integer, NotNegative, Positive, Rate, Weight, nested, section
+from genrec.params.types import Integer, NotNegative, Positive, Rate, Switch, Weight, nested, section
 
 
 @nested
@@ -25,6 +25,7 @@ class TrainEtegrec:
     variant: Literal["full", "no_sia", "no_psa", "no_alignment", "no_alternation", "no_end_to_end"]
     generator: GeneratorShape
     windows_per_epoch: NotNegative
+    shuffles_ties: Switch
     batch_size: Positive
     learning_rate: Rate
     tokenizer_learning_rate: Rate

@@ -2,9 +2,9 @@
 
 from pydantic import field_validator
 
-from genrec.choices import SasrecLoss
+from genrec.choices import SasrecLoss, Schedule
 from genrec.generators.entry import GeneratorEntry
-from genrec.params.types import Dropout, Positive, Rate, Weight, divides_the_embedding, section
+from genrec.params.types import Dropout, NotNegative, Positive, Rate, Switch, Weight, divides_the_embedding, section
 
 
 @section
@@ -14,11 +14,17 @@ class TrainSasrec:
     num_heads: Positive
     dropout: Dropout
     max_history: Positive
+    input_norm: Switch
+    learns_repeats: Switch
+    adds_words: Switch
     loss: SasrecLoss
     num_negatives: Positive
+    shuffles_ties: Switch
     batch_size: Positive
     learning_rate: Rate
     weight_decay: Weight
+    warmup_steps: NotNegative
+    schedule: Schedule
     max_epochs: Positive
     patience: Positive
 

@@ -7,7 +7,7 @@ from pydantic import ValidationInfo, field_validator
 from genrec.choices import Schedule
 from genrec.generators.entry import GeneratorEntry
 from genrec.params.generator_shape import GeneratorShape
-from genrec.params.types import NotNegative, Positive, Rate, Weight, section, validates_before_the_end
+from genrec.params.types import NotNegative, Positive, Rate, Switch, Weight, section, validates_before_the_end
 
 
 @section
@@ -16,6 +16,7 @@ class TrainTiger:
     dense_loss_weight: Weight
     num_negatives: Positive
     windows_per_epoch: NotNegative
+    shuffles_ties: Switch
     batch_size: Positive
     learning_rate: Rate
     weight_decay: Weight

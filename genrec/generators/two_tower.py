@@ -7,7 +7,7 @@ from pydantic import Field
 
 from genrec.choices import TowerNetwork
 from genrec.generators.entry import GeneratorEntry
-from genrec.params.types import Dropout, Integer, NotNegative, Positive, Rate, Sizes, Weight, section
+from genrec.params.types import Dropout, Integer, NotNegative, Positive, Rate, Sizes, Switch, Weight, section
 
 
 @section
@@ -19,6 +19,7 @@ class TrainTwoTower:
     dropout: Dropout
     max_history: Positive
     windows_per_epoch: NotNegative
+    shuffles_ties: Switch
     batch_size: Annotated[Integer, Field(ge=2)]
     learning_rate: Rate
     weight_decay: Weight

@@ -3,12 +3,11 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genrec.generation.itemwise import ItemwiseGenerator
 from genrec.networks.generating.tiger import TigerNetwork
-from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
+from genrec.retrieval.ranks import found_figures
 from genrec.training.lightning import pl
 from genrec.training.schedules import learning_rate_factor
 
@@ -103,12 +102,10 @@ class Tiger(TigerNetwork, pl.LightningModule):
     def _measure(self, batch: dict[str, Tensor], prefix: str) -> None:
         history, target = self._items_of(batch)
         size, found = len(target), self.generator.generate(history, self.n_beams).items
-        # ten places more: a miss ranks behind its list, and must not be a hit where fewer than ten beams are searched
-        ranks = ranks_in_lists(F.pad(found, (0, 10)), target)
         loss = self.generator.code_loss(self.generator(history, target[:, None]), target[:, None])
         self.log(f"{prefix}_loss", loss, batch_size=size)
-        self.log(f"{prefix}_ndcg_at_10", discounted_gain(ranks, 10).mean(), batch_size=size)
-        self.log(f"{prefix}_recall_at_10", (ranks <= 10).float().mean(), batch_size=size)
+        for name, value in found_figures(found, history, target).items():
+            self.log(f"{prefix}_{name}", value, batch_size=size)
 
     def _items_of(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """History and target as item_ids: a batch's own, or what its `input_ids` and `labels` spell."""

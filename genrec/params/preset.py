@@ -12,11 +12,13 @@ from genrec.pipeline.command import run_command
 PRESETS = Path(__file__).parents[1] / "presets"
 
 
-def apply_preset(name: str, path: str | None, params_file: Path = PARAMS_FILE) -> None:
+def apply_preset(name: str, path: str | None, params_file: Path = PARAMS_FILE, items: str | None = None) -> None:
     """Put a preset's values and header into params.yaml, keeping its other comments.
 
     Args:
         path: replaces the preset's own data path.
+        items: replaces its path of the item table. With a path alone there is none, and so there are no words of
+            columns by name.
 
     Raises:
         UserError: no such preset, or the result is not a valid params.yaml.
@@ -30,7 +32,9 @@ def apply_preset(name: str, path: str | None, params_file: Path = PARAMS_FILE) -
     content = editor.load(params_file)
     _overlay(content, read_yaml(presets[name]))
     if path is not None:
-        content["fetch_data"]["path"] = path
+        content["fetch_data"] |= {"path": path, "items_path": items or ""}
+        if items is None:
+            content["extract_embeddings"]["words"]["columns"] = []
     check_params(content, f"preset {name}")
     content.yaml_set_start_comment(_header(presets[name]))
     editor.dump(content, params_file)
@@ -54,5 +58,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Put a preset's values into params.yaml; undo with `git checkout`.")
     parser.add_argument("preset", help="the preset's name, such as beauty")
     parser.add_argument("--path", help="the data file, in place of the preset's own fetch_data.path")
+    parser.add_argument("--items", help="beside --path: the item table; without it the models are given no words")
     arguments = parser.parse_args()
-    run_command(lambda: apply_preset(arguments.preset, arguments.path))
+    if arguments.items is not None and arguments.path is None:
+        parser.error("--items needs --path: the table of these data")
+    run_command(lambda: apply_preset(arguments.preset, arguments.path, items=arguments.items))

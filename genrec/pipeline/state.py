@@ -105,7 +105,7 @@ class State:
     def headline(self) -> dict[str, float]:
         """The few figures that people compare by, in their order; none before a stage has written them."""
         file = self.folder / HEADLINE
-        return dict(_numbers(json.loads(file.read_text(encoding="utf-8")))) if file.exists() else {}
+        return dict(numbers(json.loads(file.read_text(encoding="utf-8")))) if file.exists() else {}
 
     @cached_property
     def figures(self) -> Points:
@@ -116,8 +116,8 @@ class State:
         """
         points: Points = {(name, 0): value for name, value in self.headline.items()}
         for file in sorted((self.folder / REPORTS).glob("*/metrics.json")):
-            numbers = _numbers(json.loads(file.read_text(encoding="utf-8")))
-            points |= {(f"stages/{file.parent.name}/{name}", 0): value for name, value in numbers}
+            found = numbers(json.loads(file.read_text(encoding="utf-8")))
+            points |= {(f"stages/{file.parent.name}/{name}", 0): value for name, value in found}
         return points
 
     @property
@@ -278,16 +278,16 @@ def _history(file: Path) -> Iterator[tuple[str, int, float]]:
             yield from ((name, epoch, float(value)) for name, value in row.items() if value)
 
 
-def _numbers(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def numbers(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     """The numbers of nested mappings, their keys joined by slashes.
 
     Example:
-        >>> list(_numbers({"test": {"recall_at_10": 0.5, "protocol": "full"}, "n_users": 3}))
+        >>> list(numbers({"test": {"recall_at_10": 0.5, "protocol": "full"}, "n_users": 3}))
         [('test/recall_at_10', 0.5), ('n_users', 3.0)]
     """
     for name, value in content.items():
         if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{name}/")
+            yield from numbers(value, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             yield f"{prefix}{name}", float(value)
 

@@ -116,6 +116,38 @@ def finished_runs() -> list[FinishedRun]:
     return [FinishedRun(run.data.params, run.data.metrics) for run in found]
 
 
+def record_trial(
+    root: Path, experiment: str, name: str, params: Mapping[str, Any], figures: Mapping[str, float]
+) -> None:
+    """Complete the run that a search's trial opened with its curves; make it where DVC had all from its cache.
+
+    Args:
+        experiment: of MLflow, in which the trials of one search stand.
+        name: of the trial's experiment in DVC, and of its run.
+        params: what the search varied.
+        figures: the objective; none where the trial failed.
+
+    Raises:
+        UserError: the store does not answer or cannot be used.
+    """
+    if _is_off(read_params()):
+        return
+    store = Store.find(root)
+    try:
+        with _locked_project(root):
+            client, experiment_id = _open_store(store, experiment)
+            mine = client.search_runs([experiment_id], f"attributes.run_name = '{name}'")
+            run = mine[0] if mine else client.create_run(experiment_id, run_name=name)
+            missing = {key: value for key, value in params.items() if key not in run.data.params}
+            points = {(key, 0): value for key, value in figures.items() if key not in run.data.metrics}
+            _log(client, run.info.run_id, params=missing, points=points, start=run.info.start_time)
+            for tag in {LIVE, LIVE_PROCESS} & run.data.tags.keys():
+                client.delete_tag(run.info.run_id, tag)
+            client.set_terminated(run.info.run_id, "FINISHED" if figures else "FAILED")
+    except _store_troubles() as trouble:
+        raise store.failure(trouble) from trouble
+
+
 def opened_experiment() -> tuple[Store, str]:
     """The store and the id of the project's experiment in it, both made if they are missing.
 

@@ -76,6 +76,28 @@ def ranking_figures(scores: Tensor, history: Tensor, target: Tensor) -> dict[str
     return figures
 
 
+def found_figures(found: Tensor, history: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """As `ranking_figures`, of a search's lists; a target that is in no list is not found, however short the list is.
+
+    Args:
+        found: (n_users, n) item_ids, best first, 0 is none; more than ten, since those of the history give way.
+
+    Example:
+        >>> found, history = torch.tensor([[4, 2, 9]]), torch.tensor([[4, 0]])
+        >>> figures = found_figures(found, history, torch.tensor([2]))
+        >>> round(float(figures["ndcg_at_10"]), 4), float(figures["ndcg_at_10_excluded"])
+        (0.6309, 1.0)
+    """
+    figures = {}
+    is_new = ~(found[:, :, None] == history[:, None, :]).any(2)
+    for suffix, allowed in (("", torch.ones_like(is_new)), ("_excluded", is_new)):
+        hits = (found == target[:, None]) & allowed
+        ranks = torch.where(hits.any(1), (allowed.cumsum(1) * hits).sum(1), found.shape[1] + 11)
+        figures[f"ndcg_at_10{suffix}"] = discounted_gain(ranks, 10).mean()
+        figures[f"recall_at_10{suffix}"] = (ranks <= 10).float().mean()
+    return figures
+
+
 def top_items(scores: Tensor, k: int) -> Tensor:
     """The k best items of each user, best first; the lower item_id wins a tie, also at the list's end.
 

@@ -43,6 +43,13 @@ class DrawnExamples(Examples):
     histories: Histories
 
 
+class DrawnWindows(Dataset[dict[str, Tensor]]):
+    """As `Windows`, of the histories as an epoch has them."""
+
+    def __getitem__(self, windows: DrawnExamples) -> dict[str, Tensor]:
+        return Windows(windows.histories, windows)[np.arange(len(windows))]
+
+
 class Segments(Dataset[dict[str, Tensor]]):
     """A stretch of a history and the next item at each of its positions, for models that learn all of them at once."""
 
@@ -93,6 +100,36 @@ class BatchSampler(Sampler[Any]):
         random = np.random.default_rng([self.seed, self.epoch])
         drawn = random.permutation(len(self.lengths))[: self.n_drawn]
         yield from grouped_batches(drawn, self.lengths[drawn], len(self), random)
+
+
+class WindowSampler(Sampler[Any]):
+    """The windows of another sampler's rows, in histories whose equal times have a new order each epoch.
+
+    What is held out stays where it is, so that no window holds it.
+    """
+
+    def __init__(self, histories: Histories, examples: Examples, rows: BatchSampler) -> None:
+        self.histories = histories.with_held_out_in_place()
+        self.examples = examples
+        self.rows = rows
+
+    def set_epoch(self, epoch: int) -> None:
+        self.rows.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[DrawnExamples]:
+        histories = None
+        for rows in self.rows:
+            # at the first batch: Lightning makes a resumed run's iterator before it sets the epoch
+            histories = histories or self._shuffled()
+            windows = self.examples.take(rows)
+            yield DrawnExamples(windows.starts, windows.ends, histories)
+
+    def _shuffled(self) -> Histories:
+        of_ties = 1  # numbers of its own, beside those that draw the rows
+        return self.histories.with_ties_shuffled(np.random.default_rng([self.rows.seed, self.rows.epoch, of_ties]))
 
 
 class SegmentSampler(Sampler[Any]):
@@ -160,17 +197,24 @@ def grouped_batches(
 
 
 def window_loader(
-    histories: Histories, split: Split, max_history: int, batch_size: int, seed: int, n_drawn: int = 0
+    histories: Histories,
+    split: Split,
+    max_history: int,
+    batch_size: int,
+    seed: int,
+    n_drawn: int = 0,
+    shuffles_ties: bool = False,
 ) -> DataLoader[dict[str, Tensor]]:
     """A loader of one split's windows, in batches of like length."""
     examples = histories.examples(split).cut(max_history)
     _refuse_nothing(len(examples), histories)
-    sampler = BatchSampler(len(examples), batch_size, seed, examples.lengths, n_drawn)
-    return DataLoader(Windows(histories, examples), sampler=sampler, batch_size=None)
+    return _windows(
+        histories, examples, BatchSampler(len(examples), batch_size, seed, examples.lengths, n_drawn), shuffles_ties
+    )
 
 
 def mixed_window_loader(
-    histories: Histories, max_history: int, batch_size: int, seed: int, n_drawn: int = 0
+    histories: Histories, max_history: int, batch_size: int, seed: int, n_drawn: int = 0, shuffles_ties: bool = False
 ) -> DataLoader[dict[str, Tensor]]:
     """A loader of training windows whose batches are drawn from all lengths, for in-batch negatives.
 
@@ -179,8 +223,15 @@ def mixed_window_loader(
     """
     examples = histories.examples("train").cut(max_history)
     _refuse_nothing(len(examples), histories)
-    sampler = BatchSampler(len(examples), batch_size, seed, n_drawn=n_drawn)
-    return DataLoader(Windows(histories, examples), sampler=sampler, batch_size=None)
+    return _windows(histories, examples, BatchSampler(len(examples), batch_size, seed, n_drawn=n_drawn), shuffles_ties)
+
+
+def _windows(
+    histories: Histories, examples: Examples, rows: BatchSampler, shuffles_ties: bool
+) -> DataLoader[dict[str, Tensor]]:
+    if shuffles_ties:
+        return DataLoader(DrawnWindows(), sampler=WindowSampler(histories, examples, rows), batch_size=None)
+    return DataLoader(Windows(histories, examples), sampler=rows, batch_size=None)
 
 
 def segment_loader(
@@ -201,12 +252,18 @@ def _refuse_nothing(n_examples: int, histories: Histories) -> None:
 
 
 def training_loader(
-    histories: Histories, encoder: str, max_history: int, batch_size: int, seed: int, windows_per_epoch: int
+    histories: Histories,
+    encoder: str,
+    max_history: int,
+    batch_size: int,
+    seed: int,
+    windows_per_epoch: int,
+    shuffles_ties: bool = False,
 ) -> DataLoader[dict[str, Tensor]]:
     """What a generator learns from: windows for a bidirectional encoder, whole stretches for a causal one."""
     if encoder == "bidirectional":
-        return window_loader(histories, "train", max_history, batch_size, seed, windows_per_epoch)
-    return segment_loader(histories, max_history, batch_size, seed)
+        return window_loader(histories, "train", max_history, batch_size, seed, windows_per_epoch, shuffles_ties)
+    return segment_loader(histories, max_history, batch_size, seed, shuffles_ties)
 
 
 def row_loader(features: Tensor, batch_size: int, seed: int) -> DataLoader[dict[str, Tensor]]:

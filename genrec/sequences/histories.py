@@ -107,6 +107,15 @@ class Histories:
             self.items[positions], offsets, self.n_items, None if self.tied is None else self.tied[positions]
         )
 
+    def with_held_out_in_place(self) -> "Histories":
+        """The same, with the two interactions of each user that are held out tied to none: their order is kept."""
+        if self.tied is None:
+            return self
+        tied, ends = self.tied.copy(), self.offsets[1:]
+        for back in (1, 2):
+            tied[(ends - back)[self.lengths >= back]] = False
+        return Histories(self.items, self.offsets, self.n_items, tied)
+
     def with_ties_shuffled(self, random: np.random.Generator) -> "Histories":
         """Interactions of one time in a new order; all others stay.
 

@@ -119,7 +119,7 @@ def test_no_columns_stand_for_all_but_the_ids():
 
 def test_a_table_of_ids_alone_has_no_words():
     table = items(item_id=[1, 2, 3], item_key=["red lacquer", "red balm", "red lacquer"])
-    with pytest.raises(UserError, match=r"need an item table, .* give fetch_data\.items_path, or take another"):
+    with pytest.raises(UserError, match=r"need an item table, .* give fetch_data\.items_path, or do without"):
         embed_words(table, [], 2, seed=0)
     assert not has_words(table, 2)
 

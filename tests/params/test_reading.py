@@ -326,6 +326,17 @@ class TestPresets:
         apply_preset("small", "/data/reviews.json.gz", file)
         assert read_yaml(file)["fetch_data"]["path"] == "/data/reviews.json.gz"
 
+    def test_take_an_item_table_with_the_data_or_do_without_words(self, file: Path) -> None:
+        found = {}
+        for items in ("/data/items.tsv", None):
+            apply_preset("beauty", "/data/sequences.txt", file, items)
+            content = read_yaml(file)
+            found[items] = content["fetch_data"]["items_path"], content["extract_embeddings"]["words"]["columns"]
+        assert found == {
+            "/data/items.tsv": ("/data/items.tsv", ["title", "brand", "brand", "categories"]),
+            None: ("", []),
+        }
+
     @pytest.mark.usefixtures("preset")
     def test_that_do_not_exist_are_refused_with_those_that_do(self, file: Path) -> None:
         with pytest.raises(UserError, match="^no preset named 'smal'; known: small$"):

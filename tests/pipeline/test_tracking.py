@@ -17,7 +17,7 @@ from genrec.pipeline import tracking
 from genrec.pipeline.command import run_command
 from genrec.pipeline.execution import Execution, record_executed
 from genrec.pipeline.run_store import Publication, Store, found_publication
-from genrec.pipeline.tracking import live_curves, publish
+from genrec.pipeline.tracking import live_curves, publish, record_trial
 from stages import track
 
 # SQLAlchemy 2.1 about MLflow's own tables.
@@ -397,4 +397,34 @@ class TestTrackingOff:
         live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
         track.main()
         assert capsys.readouterr().out == "tracking is off: no run published\n"
+        assert pipeline.runs() == []
+
+
+class TestTrials:
+    """Of a search: `genrec.search`."""
+
+    @pytest.fixture
+    def trial(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A stage of the trial has logged its curve."""
+        monkeypatch.setenv("DVC_EXP_NAME", "wide-0001")
+        live_curves("train_tiger")(1, {"val_ndcg_at_10": 0.1})
+
+    @pytest.mark.usefixtures("trial")
+    def test_the_run_that_a_stage_opened_is_completed_with_the_objective(self, pipeline: Pipeline) -> None:
+        record_trial(pipeline.folder, "genrec", "wide-0001", {"model.code_num": 64}, {"train_tiger/best_val": 0.25})
+        run = pipeline.run()
+        assert (run.info.run_name, run.info.status) == ("wide-0001", "FINISHED")
+        assert run.data.metrics == {"train_tiger/val_ndcg_at_10": 0.1, "train_tiger/best_val": 0.25}
+        assert run.data.params == {name: str(value) for name, value in flatten(read_params()).items()}
+        assert "genrec.live" not in run.data.tags
+
+    def test_one_that_failed_or_was_cached_has_a_run_with_what_was_varied(self, pipeline: Pipeline) -> None:
+        record_trial(pipeline.folder, "genrec", "wide-0002", {"model.code_num": 32}, {})
+        run = pipeline.run()
+        assert (run.info.run_name, run.info.status) == ("wide-0002", "FAILED")
+        assert run.data.params == {"model.code_num": "32"}
+
+    def test_where_tracking_is_off_there_is_none(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GENREC_TRACKING", "off")
+        record_trial(pipeline.folder, "genrec", "wide-0002", {}, {})
         assert pipeline.runs() == []

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from genrec.errors import UserError
-from genrec.retrieval.ranks import discounted_gain, ranks_from_scores, ranks_in_lists, top_items
+from genrec.retrieval.ranks import (
+    discounted_gain,
+    found_figures,
+    ranking_figures,
+    ranks_from_scores,
+    ranks_in_lists,
+    top_items,
+)
 
 
 @pytest.fixture
@@ -34,6 +41,22 @@ def test_ranks_equal_those_of_a_sorted_list(tied_scores):
 def test_of_equal_scores_the_lower_item_id_ranks_first():
     scores = torch.tensor([[0.0, 1.0, 1.0, 1.0]]).expand(3, -1)
     assert ranks_from_scores(scores, torch.tensor([1, 2, 3])).tolist() == [1, 2, 3]
+
+
+def test_a_search_that_finds_every_item_has_the_figures_of_a_full_ranking(tied_scores):
+    random = torch.Generator().manual_seed(1)
+    targets = torch.randint(1, 31, (40,), generator=random)
+    history = torch.randint(0, 31, (40, 6), generator=random)
+    found = found_figures(top_items(tied_scores, 30), history, targets)
+    expected = ranking_figures(tied_scores, history, targets)
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(
+        {name: float(value) for name, value in expected.items()}
+    )
+
+
+def test_what_a_short_list_misses_is_not_found():
+    figures = found_figures(torch.tensor([[1, 2, 0]]), torch.tensor([[2, 0]]), torch.tensor([7]))
+    assert {float(value) for value in figures.values()} == {0.0}
 
 
 def test_padding_never_outranks_an_item():

@@ -237,19 +237,53 @@ def test_a_segments_history_and_targets_stand_side_by_side(histories):
         assert torch.equal(batch["history"][:, 1:], batch["target"][:, :-1] * (batch["history"][:, 1:] > 0))
 
 
-def test_ties_have_a_new_order_each_epoch_that_follows_from_the_seed(histories):
+@pytest.fixture
+def tied_histories(histories):
+    """All interactions of a user at one time."""
     tied = np.ones(len(histories.items), bool)
     tied[histories.offsets[:-1]] = False
-    histories = Histories(histories.items, histories.offsets, histories.n_items, tied)
+    return Histories(histories.items, histories.offsets, histories.n_items, tied)
 
+
+def rows_of(loader, epoch):
+    """The histories and targets of an epoch, without padding, in order."""
+    loader.sampler.set_epoch(epoch)
+    return sorted(
+        (*row[row > 0].tolist(), *targets[targets > 0].tolist())
+        for batch in loader
+        for row, targets in zip(batch["history"], batch["target"].view(len(batch["history"]), -1), strict=True)
+    )
+
+
+LOADERS = {
+    "segments": segment_loader,
+    "windows": lambda histories, *sizes, **options: window_loader(histories, "train", *sizes, **options),
+    "mixed windows": mixed_window_loader,
+}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_ties_have_a_new_order_each_epoch_that_follows_from_the_seed(tied_histories, kind):
     def epoch_of(number, shuffles_ties=True):
-        loader = segment_loader(histories, 100, 4, seed=0, shuffles_ties=shuffles_ties)
-        loader.sampler.set_epoch(number)
-        return sorted(tuple(row[row > 0].tolist()) for batch in loader for row in batch["history"])
+        return rows_of(LOADERS[kind](tied_histories, 100, 4, seed=0, shuffles_ties=shuffles_ties), number)
 
     assert epoch_of(1) == epoch_of(1)
     assert epoch_of(1) != epoch_of(2)
     assert epoch_of(1, shuffles_ties=False) == epoch_of(2, shuffles_ties=False)
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_in_a_new_order_of_ties_a_user_still_learns_from_the_same_items(tied_histories, kind):
+    # all but the last two, which stand at the time of the others
+    learned = {item for items in users(tied_histories) if len(items) > 3 for item in items[:-2]}
+    found = rows_of(LOADERS[kind](tied_histories, 100, 4, seed=0, shuffles_ties=True), 3)
+    assert {item for row in found for item in row} == learned
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_where_no_times_are_equal_shuffling_ties_changes_nothing(histories, kind):
+    plain, shuffled = (LOADERS[kind](histories, 100, 4, seed=0, shuffles_ties=each) for each in (False, True))
+    assert rows_of(plain, 2) == rows_of(shuffled, 2)
 
 
 def test_batches_are_int64(histories):

@@ -15,7 +15,6 @@ this and says where paper, published code and this one differ.
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.codes.tokenizer.code_health import code_health
@@ -25,7 +24,7 @@ from genrec.models.etegrec.alignment import (
     sequence_item_alignment,
 )
 from genrec.networks.generating.etegrec import ETEGRecNetwork
-from genrec.retrieval.ranks import discounted_gain, ranks_in_lists
+from genrec.retrieval.ranks import found_figures
 from genrec.training.lightning import pl
 from genrec.training.schedules import learning_rate_factor
 
@@ -213,10 +212,8 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
         """Full ranking of the target by a constrained search."""
         size = len(batch["target"])
         found = self.generate(batch["history"], self.n_beams).items
-        # ten places more: a miss ranks behind its list, and must not be a hit where fewer than ten beams are searched
-        ranks = ranks_in_lists(F.pad(found, (0, 10)), batch["target"])
-        self.log("val_ndcg_at_10", discounted_gain(ranks, 10).mean(), batch_size=size)
-        self.log("val_recall_at_10", (ranks <= 10).float().mean(), batch_size=size)
+        for name, value in found_figures(found, batch["history"], batch["target"]).items():
+            self.log(f"val_{name}", value, batch_size=size)
 
     def configure_optimizers(self) -> Any:
         """Joint stage: one AdamW and one cosine a module, the tokenizer's first; final stage: the recommender's."""

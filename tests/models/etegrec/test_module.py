@@ -275,7 +275,8 @@ def test_validation_ranks_by_a_constrained_search_of_the_given_width(built, monk
     monkeypatch.setattr(model, "generate", generate)
     monkeypatch.setattr(model, "log", lambda name, value, batch_size: logged.update({name: value.item()}))
     model.validation_step(batch(), 0)
-    assert logged == pytest.approx({"val_ndcg_at_10": (1 + 1 / math.log2(3) + 0) / 3, "val_recall_at_10": 2 / 3})
+    kept = {"val_ndcg_at_10": (1 + 1 / math.log2(3) + 0) / 3, "val_recall_at_10": 2 / 3}
+    assert logged == pytest.approx({**kept, **{f"{name}_excluded": value for name, value in kept.items()}})
 
 
 def test_what_a_narrow_search_misses_is_no_hit(built, monkeypatch):
@@ -284,7 +285,9 @@ def test_what_a_narrow_search_misses_is_no_hit(built, monkeypatch):
     monkeypatch.setattr(model, "generate", lambda history, n_beams: found)
     monkeypatch.setattr(model, "log", lambda name, value, batch_size: logged.update({name: value.item()}))
     model.validation_step(batch(), 0)
-    assert logged == pytest.approx({"val_ndcg_at_10": 1 / math.log2(3) / 3, "val_recall_at_10": 1 / 3})
+    kept = {"val_ndcg_at_10": 1 / math.log2(3) / 3, "val_recall_at_10": 1 / 3}
+    excluded = {"val_ndcg_at_10_excluded": 1 / 3, "val_recall_at_10_excluded": 1 / 3}  # 1 is of the history
+    assert logged == pytest.approx({**kept, **excluded})
 
 
 def test_every_matrix_of_the_recommender_is_drawn_as_the_authors_draw_it():

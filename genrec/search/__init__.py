@@ -1,0 +1,1 @@
+"""Settings that rank validation best: optuna asks, DVC's queue answers, each trial an experiment and a run."""
