@@ -24,7 +24,7 @@ LOGGED = "package"
 ALIAS = "champion"
 VERSION, DATA, MODEL, VERDICT = "genrec.package", "genrec.data", "genrec.model", "genrec.verdict"
 K, RESAMPLES, SEED = 10, 1000, 2020
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch", "tqdm")
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy", "torch", "tqdm")
 
 
 def register_package(client: "MlflowClient", run_id: str, folder: Path, name: str) -> None:
