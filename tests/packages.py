@@ -12,14 +12,25 @@ from torch import nn
 from genrec.codes.code_table import build_code_table
 from genrec.networks.generating.tiger import TigerNetwork
 from genrec.networks.sequential.sasrec import SASRecNetwork
+from genrec.ranking.ranker import Ranker
+from genrec.ranking.rows import SIGNALS
+from genrec.retrieval.transitions import Transitions
 from genrec.sequences.histories import Histories
-from genrec.serving.packaging import PackagedModel, Sources, write_package
+from genrec.serving.packaging import PackagedModel, RankedBy, Sources, Weights, write_package
 from genrec.storage.checkpoint import write_checkpoint
 from genrec.storage.files import save_array, save_arrays
 from genrec.storage.output import write_parquet
 
 N_USERS, N_ITEMS, N_BEAMS, MAX_HISTORY = 40, 60, 12, 6
 CODES, LENGTH = 5, 4
+SHARE, RANKED = 0.4, RankedBy(n_candidates=20, max_history=4, rating_weight=0.5)
+RANKER = "genrec.ranking.ranker.Ranker"
+NETWORKS = {
+    "sasrec": "genrec.networks.sequential.sasrec.SASRecNetwork",
+    "tiger": "genrec.networks.generating.tiger.TigerNetwork",
+    "sasrec_ranked": RANKER,
+    "tiger_ranked": RANKER,
+}
 FIGURES = {split: {"recall_at_10": 0.25, "ndcg_at_10": 0.125} for split in ("validation", "test")}
 
 
@@ -38,17 +49,21 @@ class World:
 
     def repackage(self, *names: str) -> None:
         """Write the package anew from the checkpoints of a folder, with the models in this order."""
-        models = {
-            "sasrec": PackagedModel(
-                "sasrec", "SASRec", "genrec.networks.sequential.sasrec.SASRecNetwork", "scores", FIGURES
-            ),
-            "tiger": PackagedModel("tiger", "TIGER", "genrec.networks.generating.tiger.TigerNetwork", "beams", FIGURES),
-        }
+        models = {}
+        for name, (title, ranks) in {"sasrec": ("SASRec", "scores"), "tiger": ("TIGER", "beams")}.items():
+            test = {"test": FIGURES["test"]}
+            models |= {
+                name: PackagedModel(name, title, ranks, FIGURES, name),
+                f"{name}_with_memory": PackagedModel(
+                    f"{name}_with_memory", f"{title} with memory", ranks, FIGURES, name, SHARE
+                ),
+                f"{name}_ranked": PackagedModel(f"{name}_ranked", f"{title}, ranked", ranks, test, name, ranker=RANKED),
+            }
+        weights = {name: Weights(network, self.folder / f"{name}.ckpt") for name, network in NETWORKS.items()}
         sources = Sources(
             self.folder / "histories.npz", self.folder / "items.parquet", self.folder / "users.parquet",
-            self.folder / "codes.npy", self.folder / "embeddings.npy",
-            {name: self.folder / f"{name}.ckpt" for name in models},
-            {name: self.folder / f"{name}.npz" for name in models},
+            self.folder / "codes.npy", self.folder / "embeddings.npy", self.folder / "transitions.npz", weights,
+            {name: self.folder / f"{model.base}.npz" for name, model in models.items() if model.ranker is None},
         )  # fmt: skip
         write_package(self.package, [models[name] for name in names or ("sasrec", "tiger")], N_BEAMS, sources)
 
@@ -75,9 +90,13 @@ def make_world(folder: Path, seed: int = 0) -> World:
     save_array(codes.numpy(), folder / "codes.npy")
     save_array(random.normal(size=(N_ITEMS + 1, 8)).astype(np.float32), folder / "embeddings.npy")
     networks = {"sasrec": _sasrec(folder), "tiger": _tiger(folder, codes)}
-    for name in networks:
+    for name in tuple(networks):
         ranks = random.integers(1, N_ITEMS, N_USERS).astype(np.int32)
-        save_arrays({f"{name}/validation/excluded": ranks}, folder / f"{name}.npz")
+        variants = (name, f"{name}_with_memory")
+        save_arrays({f"{each}/validation/excluded": ranks for each in variants}, folder / f"{name}.npz")
+        networks[f"{name}_ranked"] = _ranker(folder / f"{name}_ranked.ckpt", codes)
+    learned = histories.train_part()
+    Transitions.fit(learned.items, learned.offsets, N_ITEMS).save(folder / "transitions.npz")
     world = World(folder, folder / "package", histories, networks)
     world.repackage()
     return world
@@ -96,6 +115,18 @@ def _tiger(folder: Path, codes: torch.Tensor) -> TigerNetwork:
     network = TigerNetwork(**arguments)
     network.set_code_table(codes)
     return _saved(network, arguments, folder / "tiger.ckpt")
+
+
+def _ranker(file: Path, codes: torch.Tensor) -> Ranker:
+    attributes = torch.cat([torch.arange(N_ITEMS + 1)[:, None], codes.long() + 1], dim=1)
+    arguments = {
+        "network": "shared_bottom", "n_items": N_ITEMS, "n_signals": len(SIGNALS),
+        "attribute_sizes": [int(size) for size in attributes.max(0).values + 1],
+    }  # fmt: skip
+    ranker = Ranker(**arguments)
+    ranker.set_attributes(attributes)
+    ranker.set_scale(torch.randn(50, len(SIGNALS)))
+    return _saved(ranker, arguments, file)
 
 
 def _saved(network: Any, arguments: dict[str, Any], file: Path) -> Any:

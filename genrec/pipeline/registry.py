@@ -24,11 +24,13 @@ LOGGED = "package"
 ALIAS = "champion"
 VERSION, DATA, MODEL, VERDICT = "genrec.package", "genrec.data", "genrec.model", "genrec.verdict"
 K, RESAMPLES, SEED = 10, 1000, 2020
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch", "tqdm")
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "scipy", "torch", "tqdm")
 
 
 def register_package(client: "MlflowClient", run_id: str, folder: Path, name: str) -> None:
     """Log the package of a folder to a run and register it, unless its version is there; nothing without a package.
+
+    What a stop or a failure left undone is done by the next call: the verdict is written last.
 
     Args:
         name: of the registered model; "" for no registration.
@@ -39,19 +41,24 @@ def register_package(client: "MlflowClient", run_id: str, folder: Path, name: st
     manifest = json.loads((package / "package.json").read_text(encoding="utf-8"))
     _create_if_missing(client, name)
     known = client.search_model_versions(f"name = '{name}' and tags.`{VERSION}` = '{manifest['version']}'")
-    if known:
+    if known and VERDICT in known[0].tags:
         return
+    created = known[0].version if known else _log_version(client, run_id, package, name, manifest)
+    is_better, verdict = _compare(client, name, str(created), package, manifest)
+    if is_better:
+        client.set_registered_model_alias(name, ALIAS, created)
+    client.set_model_version_tag(name, created, VERDICT, verdict)
+
+
+def _log_version(client: "MlflowClient", run_id: str, package: Path, name: str, manifest: Any) -> Any:
+    """The number of a new version, whose files are the run's."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as saved:
         _save(package, Path(saved) / LOGGED)
         client.log_artifacts(run_id, str(Path(saved) / LOGGED), LOGGED)
     source = f"{client.get_run(run_id).info.artifact_uri}/{LOGGED}"
     tags = {VERSION: manifest["version"], DATA: manifest["data"], MODEL: manifest["models"][0]["name"]}
-    created = client.create_model_version(name, source, run_id=run_id, tags=tags)
-    is_better, verdict = _compare(client, name, package, manifest)
-    client.set_model_version_tag(name, created.version, VERDICT, verdict)
-    if is_better:
-        client.set_registered_model_alias(name, ALIAS, created.version)
+    return client.create_model_version(name, source, run_id=run_id, tags=tags).version
 
 
 def _create_if_missing(client: "MlflowClient", name: str) -> None:
@@ -92,11 +99,13 @@ def _example(package: Path) -> Any:
     return pd.DataFrame({"user": [str(user), None], "items": [None, ",".join(map(str, items))]}, dtype=object)
 
 
-def _compare(client: "MlflowClient", name: str, package: Path, manifest: Any) -> tuple[bool, str]:
-    """Whether a package is to be the champion, and why."""
+def _compare(client: "MlflowClient", name: str, created: str, package: Path, manifest: Any) -> tuple[bool, str]:
+    """Whether a package, the version `created`, is to be the champion, and why."""
     champion = client.get_registered_model(name).aliases.get(ALIAS)
     if champion is None:
         return True, "the first"
+    if str(champion) == created:
+        return True, "the champion since before a stop"
     present = client.get_model_version(name, champion)
     if present.run_id is None or present.tags.get(DATA) != manifest["data"]:
         return False, f"of other data than version {champion}: set the alias by hand to change over"

@@ -309,6 +309,8 @@ def _fill_or_fail(client: "MlflowClient", run: "Run", name: str, state: State, e
         client.set_tag(run_id, FINGERPRINT, state.fingerprint)
         client.update_run(run_id, status="RUNNING", name=name)
         _fill(client, run, state, execution)
+        # before the end: a finished run is looked at no more, and a package that could not be registered would stay so
+        register_package(client, run_id, state.folder, state.params["package.registered_name"])
         # before the end, so that a run with this tag is never a finished one
         for tag in {LIVE, LIVE_PROCESS} & run.data.tags.keys():
             client.delete_tag(run_id, tag)
@@ -317,7 +319,6 @@ def _fill_or_fail(client: "MlflowClient", run: "Run", name: str, state: State, e
             client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
-    register_package(client, run_id, state.folder, state.params["package.registered_name"])
 
 
 def _fill(client: "MlflowClient", run: "Run", state: State, execution: Execution) -> None:

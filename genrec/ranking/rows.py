@@ -102,7 +102,9 @@ class RowBuilder:
         items = candidates.items[users, places]
         short = self.histories.padded(examples.cut(self.max_history), self.max_history)
         history = torch.from_numpy(short).long()
-        signals = torch.cat([self._own_signals(candidates), self._other_signals(candidates, examples, history)], dim=-1)
+        signals = torch.cat(
+            [self._signals_of(candidates, examples, history, start) for start in range(0, len(examples), USERS_AT_ONCE)]
+        )
         clicks = items == torch.from_numpy(self.histories.targets(examples)).long()[users]
         given = torch.full((len(examples),), torch.nan)
         if ratings is not None:
@@ -112,6 +114,22 @@ class RowBuilder:
             clicks.float(), torch.where(clicks, given[users], torch.nan), users, places,
         )  # fmt: skip
 
+    def signals(self, candidates: Candidates, history: Tensor, seen: Tensor) -> Tensor:
+        """(n_users, n, n_signals), those of `SIGNALS`.
+
+        Args:
+            history: (n_users, max_history) int64, each user's last items, padded with 0 on the right.
+            seen: (n_users, longest) int64, their whole histories.
+        """
+        return torch.cat([self._own_signals(candidates), self._other_signals(candidates.items, history, seen)], dim=-1)
+
+    def _signals_of(self, candidates: Candidates, examples: Examples, history: Tensor, start: int) -> Tensor:
+        """Those of the users from `start` on, as many as are compared with whole histories at once."""
+        users = np.arange(start, min(start + USERS_AT_ONCE, len(examples)))
+        part = Candidates(candidates.items[users], candidates.log_probs[users])
+        seen = torch.from_numpy(self.histories.padded(examples.take(users))).long()
+        return self.signals(part, history[users], seen)
+
     def _own_signals(self, candidates: Candidates) -> Tensor:
         """(n_users, n, 4): what the generator says, and popularity."""
         log_probs = candidates.log_probs
@@ -119,19 +137,13 @@ class RowBuilder:
         popularity = torch.from_numpy(self.counts).float().log1p()[candidates.items]
         return torch.stack([log_probs, log_probs - log_probs[:, :1], ranks, popularity], dim=-1)
 
-    def _other_signals(self, candidates: Candidates, examples: Examples, history: Tensor) -> Tensor:
+    def _other_signals(self, items: Tensor, history: Tensor, seen: Tensor) -> Tensor:
         """(n_users, n, 3): what other models say, and whether the item is in the whole history."""
-        parts = []
-        for start in range(0, len(examples), USERS_AT_ONCE):
-            users = np.arange(start, min(start + USERS_AT_ONCE, len(examples)))
-            items, short = candidates.items[users], history[users]
-            seen = torch.from_numpy(self.histories.padded(examples.take(users))).long()
-            scores = self.score_sequence(short.to(self.device))
-            sequence = scores.log_softmax(1).gather(1, items.to(self.device)).cpu()
-            cooccurrence = self.transitions(short).gather(1, items).clamp_min(RARE).log()
-            is_seen = (items[:, :, None] == seen[:, None]).any(2).float()
-            parts.append(torch.stack([sequence, cooccurrence, is_seen], dim=-1))
-        return torch.cat(parts)
+        scores = self.score_sequence(history.to(self.device))
+        sequence = scores.log_softmax(1).gather(1, items.to(self.device)).cpu()
+        cooccurrence = self.transitions(history).gather(1, items).clamp_min(RARE).log()
+        is_seen = (items[:, :, None] == seen[:, None]).any(2).float()
+        return torch.stack([sequence, cooccurrence, is_seen], dim=-1)
 
 
 def draw_users(n_users: int, share: float, seed: int) -> Tensor:

@@ -151,11 +151,7 @@ class BeamsWithMemory:
         for first in range(0, len(examples), BATCH):
             rows = slice(first, first + BATCH)
             history = torch.from_numpy(self.histories.padded(examples.take(np.arange(len(examples))[rows]))).long()
-            remembered = self.memory(history)
-            scores = remembered.new_full(remembered.shape, -torch.inf)
-            scores = scores.scatter(1, found.items[rows], found.log_probs[rows])
-            scores[:, 0] = -torch.inf
-            both = mixed(scores, remembered, share)
+            both = mixed_with_found(found.items[rows], found.log_probs[rows], self.memory(history), share)
             best = top_items(both, LIST)
             parts.append(best.masked_fill(both.gather(1, best) == -torch.inf, 0))
         return torch.cat(parts)
@@ -168,6 +164,19 @@ class BeamsWithMemory:
             ranks = ranks_in_lists(ranked.lists["excluded"], ranked.targets)
             gains.append(float(discounted_gain(ranks, 10, torch.float64).sum()))
         return shares[int(np.argmax(gains))]
+
+
+def mixed_with_found(items: Tensor, log_probs: Tensor, remembered: Tensor, share: float) -> Tensor:
+    """Log-probabilities (b, n_items + 1) of what a search found and of a memory; -inf where neither has an item.
+
+    Args:
+        items: (b, n) int64 item_ids, 0 is none.
+        log_probs: (b, n); what is found counts as all that the model knows.
+        remembered: (b, n_items + 1), the memory's probabilities.
+    """
+    scores = remembered.new_full(remembered.shape, -torch.inf).scatter(1, items, log_probs)
+    scores[:, 0] = -torch.inf
+    return mixed(scores, remembered, share)
 
 
 def _drawn(histories: Histories, n_users: int, seed: int) -> Examples:

@@ -97,13 +97,13 @@ class Searching:
             return self._all_items(history, allowed, k, sampling)
         else:
             found = self.generator.generate(history, max(self.n_beams, k))
-        ranked = _first_allowed(found.items, found.log_probs, allowed, k)
+        ranked = first_allowed(found.items, found.log_probs, allowed, k)
         wanted = allowed.sum(1).clamp_max(k)
         short = ((ranked.items != 0).sum(1) < wanted).nonzero()[:, 0]
         for row in short[:, None]:  # few: the search has gone past the constraints of these
             left = allowed[row].scatter(1, ranked.items[row], False)
             more = self._search_allowed(history[row], left, k, shape, sampling)
-            filled = _joined(Ranked(ranked.items[row], ranked.log_probs[row]), more, k)
+            filled = joined(Ranked(ranked.items[row], ranked.log_probs[row]), more, k)
             ranked.items[row], ranked.log_probs[row] = filled.items, filled.log_probs
         return ranked
 
@@ -120,7 +120,7 @@ class Searching:
         random = None if sampling is None else sampling.random()
         beams = beam_search(decoder, tree, max(self.n_beams, k), shape, random)
         items = tree.items[beams.nodes].masked_fill(beams.log_probs == -torch.inf, 0)
-        return _first_allowed(items, beams.log_probs, allowed, k)
+        return first_allowed(items, beams.log_probs, allowed, k)
 
     def _all_items(self, history: Tensor, allowed: Tensor, k: int, sampling: Sampling | None) -> Ranked:
         """By a search that is as wide as the catalogue, for generators whose tree cannot be cut."""
@@ -157,7 +157,7 @@ def tree_of(table: Tensor, allowed: Tensor) -> PrefixTree:
     return replace(tree, items=item_ids[tree.items - 1])
 
 
-def _first_allowed(items: Tensor, log_probs: Tensor, allowed: Tensor, k: int) -> Ranked:
+def first_allowed(items: Tensor, log_probs: Tensor, allowed: Tensor, k: int) -> Ranked:
     """The first k allowed items of lists; padding is never allowed."""
     kept = allowed.gather(1, items)
     order = (~kept).int().argsort(dim=1, stable=True)[:, :k]
@@ -169,7 +169,7 @@ def _first_allowed(items: Tensor, log_probs: Tensor, allowed: Tensor, k: int) ->
     return _padded(ranked, k)
 
 
-def _joined(first: Ranked, more: Ranked, k: int) -> Ranked:
+def joined(first: Ranked, more: Ranked, k: int) -> Ranked:
     items, log_probs = torch.cat([first.items, more.items], 1), torch.cat([first.log_probs, more.log_probs], 1)
     order = (items == 0).int().argsort(dim=1, stable=True)[:, :k]
     return _padded(Ranked(items.gather(1, order), log_probs.gather(1, order)), k)

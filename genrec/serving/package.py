@@ -13,7 +13,7 @@ from genrec.serving.catalogue import AGAIN, Catalogue
 from genrec.serving.packaging import ARGUMENTS, FORMAT, MANIFEST, WEIGHTS, PackagedModel
 
 # what a package names is imported: nothing but networks of the project
-NETWORKS = "genrec.networks."
+NETWORKS = ("genrec.networks.", "genrec.ranking.ranker.")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Package:
 
     Attributes:
         models: by name; the first answers where none is named.
+        networks: `module.Class` by the folder of its weights.
         n_beams: of the searches, as in the evaluation.
         version: changes with every file of the package.
         data: of the histories; packages of equal data can be compared user by user.
@@ -29,6 +30,7 @@ class Package:
 
     folder: Path
     models: Mapping[str, PackagedModel]
+    networks: Mapping[str, str]
     n_beams: int
     version: str
     data: str
@@ -47,8 +49,11 @@ class Package:
             content = json.loads(file.read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
                 raise UserError(f"{file} has format {content['format']}, but this version reads {FORMAT}; {AGAIN}")
-            models = {each["name"]: PackagedModel(**each) for each in content["models"]}
-            return cls(folder, models, int(content["n_beams"]), str(content["version"]), str(content["data"]))
+            models = {each["name"]: PackagedModel.read(each) for each in content["models"]}
+            return cls(
+                folder, models, dict(content["networks"]), int(content["n_beams"]), str(content["version"]),
+                str(content["data"]),
+            )  # fmt: skip
         except (ValueError, KeyError, TypeError) as damage:
             if isinstance(damage, UserError):
                 raise
@@ -75,7 +80,7 @@ class Package:
         return Catalogue.load(self.folder)
 
     def load_network(self, name: str) -> Any:
-        """A model's network with its weights, on the CPU, in eval mode.
+        """The network of a folder with its weights, on the CPU, in eval mode.
 
         Raises:
             UserError: its files are missing, or are of another network or catalogue.
@@ -85,10 +90,10 @@ class Package:
 
         from genrec.storage.checkpoint import network_arguments
 
-        model, folder = self.model_named(name), self.folder / name
-        module, _, kind = model.network.rpartition(".")
-        if not module.startswith(NETWORKS):
-            raise UserError(f"{self.folder / MANIFEST}: a network must be of {NETWORKS}*, got {model.network!r}")
+        folder, named = self.folder / name, self.networks[name]
+        module, _, kind = named.rpartition(".")
+        if not f"{module}.".startswith(NETWORKS):
+            raise UserError(f"{self.folder / MANIFEST}: a network must be of {NETWORKS[0]}*, got {named!r}")
         for part in (ARGUMENTS, WEIGHTS):
             if not (folder / part).is_file():
                 raise UserError(f"{folder / part} not found; {AGAIN}")

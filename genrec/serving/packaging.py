@@ -19,10 +19,13 @@ from genrec.sequences.histories import Histories
 from genrec.storage.files import load_arrays, save_arrays
 from genrec.storage.output import replaced
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, CARD, TABLES, HISTORIES = "package.json", "README.md", "tables.npz", "histories.npz"
+TRANSITIONS = "transitions.npz"
 ITEMS, USERS, RANKS = "items.parquet", "users.parquet", "validation_ranks.npz"
 ARGUMENTS, WEIGHTS = "config.json", "model.safetensors"
+# whose opinion of a candidate every ranker is given
+SEQUENCE_MODEL = "sasrec"
 
 # What a program may send and what it is answered: a name, a type, what it is.
 INPUTS = (
@@ -34,9 +37,18 @@ OUTPUTS = (
     ("rank", "long", "from 1"),
     ("item", "string", "the key of the item in the source"),
     ("title", "string", "empty where the source has none"),
-    ("score", "double", "the natural logarithm of the item's probability under the model"),
+    ("score", "double", "the natural logarithm of the item's probability under the model, or of its ranker's estimate"),
     ("source", "string", "the model's name, or `popularity` where there was no history to read"),
 )
+
+
+@dataclass(frozen=True)
+class RankedBy:
+    """How a ranker orders a model's candidates, as `generate_candidates` and `evaluate_ranker` were told."""
+
+    n_candidates: int
+    max_history: int
+    rating_weight: float
 
 
 @dataclass(frozen=True)
@@ -44,16 +56,39 @@ class PackagedModel:
     """A model of the package, as package.json names it.
 
     Attributes:
-        network: `module.Class` of genrec.networks that its weights load into.
         ranks: `scores` or `beams`, as in the list of generators.
-        figures: of validation and test, history excluded, metric to value.
+        figures: of validation and test, history excluded, metric to value; a ranker has learned from validation.
+        base: the folder of its weights: its own, or that of the model that a memory or a ranker stands beside.
+        memory_share: of the memory of transitions; 0 for none.
+        ranker: the ranker's weights lie in the folder of the name; None for none.
     """
 
     name: str
     title: str
-    network: str
     ranks: str
     figures: dict[str, dict[str, float]]
+    base: str
+    memory_share: float = 0.0
+    ranker: RankedBy | None = None
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> "PackagedModel":
+        """An entry of package.json."""
+        ranker = content["ranker"]
+        return cls(**{**content, "ranker": None if ranker is None else RankedBy(**ranker)})
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Whose weights it needs."""
+        return (self.base,) if self.ranker is None else (self.base, self.name, SEQUENCE_MODEL)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint, and `module.Class` of the network that it loads into."""
+
+    network: str
+    checkpoint: Path
 
 
 @dataclass(frozen=True)
@@ -61,7 +96,8 @@ class Sources:
     """Where the parts of a package come from.
 
     Attributes:
-        checkpoints, ranks: by the model's name.
+        weights: by the folder of the package.
+        ranks: by the model's name, of those that validation measured.
     """
 
     histories: Path
@@ -69,7 +105,8 @@ class Sources:
     users: Path
     code_table: Path
     item_embeddings: Path
-    checkpoints: Mapping[str, Path]
+    transitions: Path
+    weights: Mapping[str, Weights]
     ranks: Mapping[str, Path]
 
 
@@ -84,20 +121,31 @@ def write_package(folder: Path, models: Sequence[PackagedModel], n_beams: int, s
         Figures about it: numbers of models, users and items, and its size in bytes.
 
     Raises:
-        UserError: a file is missing or damaged, or tables are of different catalogues.
+        UserError: a file is missing or damaged, tables are of different catalogues, or the first model was not
+            measured on validation.
     """
+    if models[0].name not in sources.ranks:
+        raise UserError(
+            f"the first model of a package must be one that validation measures, got {models[0].name}: rankers learned "
+            "from it; name another first"
+        )
     histories = Histories.load(sources.histories)
     tables = _tables(histories, sources)
+    folders = sorted({folder for model in models for folder in model.folders})
     with replaced(folder) as partial:
-        for model in models:
-            _write_model(sources.checkpoints[model.name], partial / model.name)
+        for name in folders:
+            _write_model(sources.weights[name].checkpoint, partial / name)
         save_arrays(tables, partial / TABLES)
-        save_arrays({model.name: _ranks(sources, model.name) for model in models}, partial / RANKS)
+        measured = [model.name for model in models if model.name in sources.ranks]
+        save_arrays({name: _ranks(sources, name) for name in measured}, partial / RANKS)
         for name, source in ((HISTORIES, sources.histories), (ITEMS, sources.items), (USERS, sources.users)):
             _copy(source, partial / name)
+        if any(model.memory_share or model.ranker for model in models):
+            _copy(sources.transitions, partial / TRANSITIONS)
         manifest = {
             "format": FORMAT,
             "models": [asdict(model) for model in models],
+            "networks": {name: sources.weights[name].network for name in folders},
             "n_beams": n_beams,
             "n_users": histories.n_users,
             "n_items": histories.n_items,
@@ -148,7 +196,7 @@ def _ranks(sources: Sources, name: str) -> NDArray[Any]:
     ranks = load_arrays(sources.ranks[name])
     key = f"{name}/validation/excluded"
     if key not in ranks:
-        raise UserError(f"{sources.ranks[name]} holds no {key}; run `dvc repro -f evaluate_{name}`")
+        raise UserError(f"{sources.ranks[name]} holds no {key}; run `dvc repro -f evaluate_{sources.ranks[name].stem}`")
     return ranks[key]
 
 
@@ -185,7 +233,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     metrics = (f"recall_at_{k}", f"ndcg_at_{k}")
     rows = [
         f"| {model['title']} | `{model['name']}` | "
-        + " | ".join(f"{model['figures'][split][metric]:.3f}" for split in ("validation", "test") for metric in metrics)
+        + " | ".join(_shown(model["figures"], split, metric) for split in ("validation", "test") for metric in metrics)
         + " |"
         for model in manifest["models"]
     ]
@@ -205,6 +253,10 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         outputs="\n".join(outputs),
         n_beams=manifest["n_beams"],
     )
+
+
+def _shown(figures: Mapping[str, Any], split: str, metric: str) -> str:
+    return f"{figures[split][metric]:.3f}" if split in figures else "-"
 
 
 CARD_TEXT = """\
@@ -240,9 +292,11 @@ history gets the most popular items, and the answer says so.
 ## Files
 
 - `package.json`: the models, the signature, the version
-- `<model>/config.json`, `<model>/model.safetensors`: the network's arguments and its weights
+- `<model>/config.json`, `<model>/model.safetensors`: a network's arguments and its weights; a model with memory has
+  those of the model beside which the memory stands, a ranked one also a ranker's of its own
 - `items.parquet`, `users.parquet`: the source's keys beside the numbers that the models know
 - `histories.npz`: all users' histories; `tables.npz`: semantic IDs, item embeddings, popularity
+- `transitions.npz`, where a model needs it: which items stood near which
 - `validation_ranks.npz`: where each user's held-out item ranked, by which two packages are compared
 
 ## Limits

@@ -15,6 +15,7 @@ from genrec.errors import UserError
 from genrec.serving.catalogue import Catalogue
 from genrec.serving.constrained import Ranked, RanksItems, Sampling, Scoring, Searching
 from genrec.serving.package import Package
+from genrec.serving.packaging import SEQUENCE_MODEL, TRANSITIONS, RankedBy
 
 POPULARITY = "popularity"
 USERS_AT_ONCE = 256
@@ -66,7 +67,7 @@ class Recommendation:
     """One item of an answer, and why it is there.
 
     Attributes:
-        score: the natural logarithm of its probability under the model.
+        score: the natural logarithm of its probability under the model, or of what its ranker orders by.
         semantic_id: its codes from the first level on, under the model if that has codes of its own.
         nearest: the key of the item of the history that is most like it; None without a history.
         shared_levels: how many codes from the first on it shares with that item.
@@ -120,6 +121,7 @@ class Recommender:
     def __init__(self, package: Package) -> None:
         self.package = package
         self._models: dict[str, RanksItems] = {}
+        self._networks: dict[str, Any] = {}
         self._tables: dict[str, NDArray[np.int32]] = {}
 
     @classmethod
@@ -178,13 +180,51 @@ class Recommender:
         return self._tables.get(name, self.catalogue.codes)
 
     def _load(self, name: str) -> RanksItems:
-        network = self.package.load_network(name)
-        if self.package.model_named(name).ranks == "scores":
-            return Scoring(network.scores, network.max_history)
-        table = getattr(network.generator, "code_table", None)
-        if table is not None:
-            self._tables[name] = table.numpy()
-        return Searching(network.generator, network.max_history, self.package.n_beams)
+        model = self.package.model_named(name)
+        network = self._network(model.base)
+        alone: Scoring | Searching
+        if model.ranks == "scores":
+            alone = Scoring(network.scores, network.max_history)
+        else:
+            alone = Searching(network.generator, network.max_history, self.package.n_beams)
+            table = getattr(network.generator, "code_table", None)
+            if table is not None:
+                self._tables[name] = table.numpy()
+        if model.ranker is not None:
+            return self._reranked(alone, name, model.ranker)
+        return self._with_memory(alone, network, model.memory_share) if model.memory_share else alone
+
+    def _with_memory(self, alone: Scoring | Searching, network: Any, share: float) -> RanksItems:
+        # here: most answers need neither, nor the second of imports
+        from genrec.serving.beside import scoring_with_memory, searching_with_memory
+
+        if isinstance(alone, Scoring):
+            return scoring_with_memory(alone, self._transitions, share, getattr(network, "repeats", None))
+        return searching_with_memory(alone, self._transitions, share)
+
+    def _reranked(self, alone: Scoring | Searching, name: str, settings: RankedBy) -> RanksItems:
+        from genrec.ranking.rows import RowBuilder
+        from genrec.serving.beside import Reranked, candidates_of
+
+        sequence, histories = self._network(SEQUENCE_MODEL), self.catalogue.histories
+        builder = RowBuilder(
+            histories, self.catalogue.popularity, sequence.scores, self._transitions,
+            min(settings.max_history, sequence.max_history),
+        )  # fmt: skip
+        search = candidates_of(alone, settings.n_candidates)
+        return Reranked(alone, search, alone.max_history, self._network(name), builder, settings.rating_weight)
+
+    def _network(self, folder: str) -> Any:
+        """The network of a folder; models that stand on one share it."""
+        if folder not in self._networks:
+            self._networks[folder] = self.package.load_network(folder)
+        return self._networks[folder]
+
+    @cached_property
+    def _transitions(self) -> Any:
+        from genrec.retrieval.transitions import Transitions
+
+        return Transitions.load(self.package.folder / TRANSITIONS, self.catalogue.n_items)
 
     @cached_property
     def _popularity(self) -> RanksItems:

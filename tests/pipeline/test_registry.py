@@ -48,6 +48,32 @@ def test_packages_are_registered_once_and_the_better_one_is_the_champion(tmp_pat
     assert not list(Path(tmp_path / "mlartifacts").rglob("*.pkl"))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("step", ["create_model_version", "set_registered_model_alias", "set_model_version_tag"])
+def test_what_a_failure_left_undone_is_done_by_the_next_call(tmp_path, empty_database, monkeypatch, step):
+    from mlflow import MlflowClient
+
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.create_experiment("genrec", artifact_location=(tmp_path / "mlartifacts").as_uri())
+    (tmp_path / "data").mkdir()
+    make_world(tmp_path / "data")
+    run = client.create_run(experiment).info.run_id
+
+    def fails(*_, **__):
+        raise OSError("the server is gone")
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(client, step, fails)
+        with pytest.raises(OSError, match="the server is gone"):
+            register_package(client, run, tmp_path, "genrec")
+    register_package(client, run, tmp_path, "genrec")
+    (version,) = client.search_model_versions("name='genrec'")
+    assert version.tags["genrec.verdict"]
+    assert client.get_model_version_by_alias("genrec", "champion").version == version.version
+
+
 def test_nothing_is_registered_without_a_package(tmp_path):
     register_package(None, "run", tmp_path, "genrec")  # type: ignore[arg-type]
 

@@ -97,6 +97,25 @@ class TestStateIsPublishedOnce:
         assert (first.outcome, second.outcome) == ("created", "already published")
         assert first.run_id == second.run_id == pipeline.run().info.run_id
 
+    def test_a_package_that_could_not_be_registered_is_registered_by_the_next(
+        self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        called = []
+
+        def register(*arguments: Any) -> None:
+            called.append(arguments)
+            if len(called) == 1:
+                raise OSError("the registry is gone")
+
+        monkeypatch.setattr(tracking, "register_package", register)
+        with pytest.raises(UserError, match="the registry is gone"):
+            publish()
+        assert found_publication(pipeline.folder, Execution.current()) is None
+        publication = publish()
+        assert publication is not None
+        assert (publication.outcome, len(called)) == ("completed", 2)
+        assert pipeline.run().info.status == "FINISHED"
+
     def test_again_imports_nothing_that_takes_time(self, pipeline: Pipeline) -> None:
         publish()
         script = "import sys; from stages import track; track.main(); print({'mlflow', 'pydantic'} & set(sys.modules))"

@@ -82,7 +82,7 @@ def test_a_missing_or_damaged_file_is_said_in_one_line(world, name, content):
 
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
-    [("format", 99, "has format 99, but this version reads 1"), ("models", 3, "is no manifest of a package")],
+    [("format", 99, "has format 99, but this version reads 2"), ("models", 3, "is no manifest of a package")],
 )
 def test_another_manifest_is_refused(world, key, value, rule):
     file = world.package / "package.json"
@@ -101,3 +101,20 @@ def test_a_package_cannot_name_code_of_others(world):
 def test_a_folder_that_is_no_package_says_which_stage_makes_one(tmp_path):
     with pytest.raises(UserError, match="run `dvc repro package`"):
         Package.open(tmp_path / "nothing")
+
+
+def test_models_beside_one_another_share_their_weights(world):
+    world.repackage("tiger_with_memory", "tiger")
+    assert sorted(each.name for each in world.package.iterdir() if each.is_dir()) == ["tiger"]
+    assert (world.package / "transitions.npz").is_file()
+
+
+def test_a_ranked_model_brings_its_ranker_and_the_sequence_model_that_the_ranker_asks(world):
+    world.repackage("tiger", "tiger_ranked")
+    assert sorted(each.name for each in world.package.iterdir() if each.is_dir()) == ["sasrec", "tiger", "tiger_ranked"]
+    assert "| TIGER, ranked | `tiger_ranked` | - | - | 0.250 | 0.125 |" in (world.package / "README.md").read_text()
+
+
+def test_a_ranked_model_cannot_stand_first_since_validation_cannot_measure_it(world):
+    with pytest.raises(UserError, match="must be one that validation measures, got tiger_ranked"):
+        world.repackage("tiger_ranked", "tiger")

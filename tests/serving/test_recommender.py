@@ -3,18 +3,26 @@
 import numpy as np
 import pytest
 import torch
-from packages import N_BEAMS, N_ITEMS, N_USERS, World, make_world
+from packages import N_BEAMS, N_ITEMS, N_USERS, RANKED, SHARE, World, make_world
 
 from genrec.errors import UserError
-from genrec.retrieval.ranking import rank_by_scores, rank_found, search_users
+from genrec.evaluation.reranking import measure_reordered
+from genrec.ranking.rows import RowBuilder
+from genrec.retrieval.memory import BeamsWithMemory, WithMemory
+from genrec.retrieval.proposals import reorder, retrieve, search_by_generation, search_by_scores
+from genrec.retrieval.ranking import RankedItems, rank_by_scores, rank_found, search_users
+from genrec.retrieval.transitions import Transitions
 from genrec.serving.recommender import Recommender, Request
 
-MODELS = ["sasrec", "tiger"]
+ALONE = ["sasrec", "tiger"]
+MODELS = [f"{name}{kind}" for name in ALONE for kind in ("", "_with_memory", "_ranked")]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("world"))
+    world = make_world(tmp_path_factory.mktemp("world"))
+    world.repackage(*MODELS)
+    return world
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +33,12 @@ def recommender(world: World) -> Recommender:
 @torch.inference_mode()
 def offline(world: World, name: str, k: int = 10) -> dict[str, torch.Tensor]:
     """The evaluation's lists of the test, by the protocol."""
-    network = world.networks[name]
+    base = name.partition("_")[0]
+    network = world.networks[base]
+    if name.endswith("_with_memory"):
+        return with_memory(world, base, k).lists
+    if name.endswith("_ranked"):
+        return reranked(world, base, k)
     if name == "sasrec":
         ranked = rank_by_scores(network.scores, world.histories, "test", network.max_history, k, 16, False)
     else:
@@ -35,6 +48,36 @@ def offline(world: World, name: str, k: int = 10) -> dict[str, torch.Tensor]:
         )  # fmt: skip
         ranked = rank_found(found.items, world.histories, "test", k, 16)
     return ranked.lists
+
+
+def with_memory(world: World, name: str, k: int) -> RankedItems:
+    network, memory = world.networks[name], Transitions.load(world.folder / "transitions.npz", N_ITEMS)
+    if name == "sasrec":
+        both = WithMemory(network.scores, memory, SHARE, network.repeats)
+        return rank_by_scores(both.scores, world.histories, "test", network.max_history, k, 16, False)
+    found = search_users(
+        lambda history: network.generator.generate(history, N_BEAMS), world.histories, "test",
+        network.max_history, 16, False,
+    )  # fmt: skip
+    lists = BeamsWithMemory({"test": found}, memory, world.histories).lists("test", SHARE)
+    return rank_found(lists, world.histories, "test", k, 16)
+
+
+def reranked(world: World, name: str, k: int) -> dict[str, torch.Tensor]:
+    network, histories = world.networks[name], world.histories
+    search = (
+        search_by_scores(network.scores, RANKED.n_candidates)
+        if name == "sasrec"
+        else search_by_generation(network.generator, RANKED.n_candidates)
+    )
+    candidates = retrieve(search, histories, "test", network.max_history, 16)
+    memory = Transitions.load(world.folder / "transitions.npz", N_ITEMS)
+    builder = RowBuilder.fit(
+        histories, world.networks["sasrec"].scores, memory, RANKED.max_history, torch.device("cpu")
+    )
+    rows = builder.rows(candidates, "test")
+    scores = world.networks[f"{name}_ranked"].scores(rows.features, RANKED.rating_weight)
+    return measure_reordered(reorder(candidates, rows.users, rows.places, scores), histories, "test", (k,), 1, 0).lists
 
 
 def keys_of(answer) -> list[str]:
@@ -162,7 +205,7 @@ def test_a_wrong_request_is_refused_in_one_line(request_, rule):
 
 
 def test_a_model_that_is_not_packaged_is_refused(recommender):
-    with pytest.raises(UserError, match="no model named 'gru' in .*; it has sasrec, tiger"):
+    with pytest.raises(UserError, match="no model named 'gru' in .*; it has sasrec, sasrec_with_memory"):
         recommender.recommend([Request(user="u1", model="gru")])
 
 
