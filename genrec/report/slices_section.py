@@ -12,6 +12,8 @@ PARTITIONS = {
     "by_item_frequency": ("By how often the target was taken in training", "training interactions of the target"),
     "by_history_length": ("By the length of the history", "interactions before the target"),
     "by_transition": ("By whether somebody went from the last item to the target", "transition from the last item"),
+    "by_new_user": ("By whether the user was learned from", "user"),
+    "by_new_item": ("By whether the target was taken in training", "target"),
     "by_item_age": ("By the target's place in the catalogue's age", "fifth of the catalogue, by first interaction"),
 }
 
