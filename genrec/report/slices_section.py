@@ -51,11 +51,20 @@ def group_chart(results: Tree, models: Mapping[str, Look], name: str, k: int) ->
     said = []
     for i, group in enumerate(series[own[0]]):
         best = max(own, key=lambda model: series[model][i]["recall"])
-        said.append(
-            f"{group['group']} ({group['users']:,} users): {models[best].title} {series[best][i]['recall']:.3f}"
-        )
+        said.append(f"{group['group']} ({size_in_words(group)}): {models[best].title} {series[best][i]['recall']:.3f}")
     return chart(name.replace("_", "-"), title, f"The best of each group: {'; '.join(said)}.",
                  by_group(series, models, x_title, k), 400)  # fmt: skip
+
+
+def size_in_words(group: Tree) -> str:
+    """How many users a group has, and how many targets of theirs where those are more.
+
+    Example:
+        >>> size_in_words({"users": 1200}), size_in_words({"users": 3, "targets": 40})
+        ('1,200 users', '40 targets of 3 users')
+    """
+    users = f"{group['users']:,} users"
+    return f"{group['targets']:,} targets of {users}" if "targets" in group else users
 
 
 def marks(models: Mapping[str, Look]) -> list[tuple[str, str]]:
@@ -70,7 +79,7 @@ def marks(models: Mapping[str, Look]) -> list[tuple[str, str]]:
 
 def group_table(results: Tree, models: Mapping[str, Look], name: str) -> dict[str, Any]:
     """Recall of every model and group."""
-    groups = [(group["group"], group["users"]) for group in first_slices(results)[name]]
+    groups = [(group["group"], size_in_words(group)) for group in first_slices(results)[name]]
     rows = [
         (each.title, [group["recall"] for group in results[model]["slices"][name]]) for model, each in models.items()
     ]
