@@ -1,7 +1,7 @@
 """Where a model finds the target and where it does not: recall within groups of users, and how models' hits overlap."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,7 @@ def by_item_age(histories: Histories, times: NDArray[np.int64], n_groups: int = 
     Args:
         times: (n_interactions,) int, of each interaction in the order of `histories.items`.
     """
-    positions = Histories(np.arange(len(times), dtype=np.int32), histories.offsets, len(times)).train_part().items
+    positions = replace(histories, items=np.arange(len(times), dtype=np.int32)).train_part().items
     never = np.iinfo(np.int64).max
     first = np.full(histories.n_items + 1, never)
     np.minimum.at(first, histories.items[positions], times[positions])
