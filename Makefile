@@ -85,7 +85,7 @@ preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz [ITEMS=items.tsv]]: p
 
 smoke: $(STAMP)  ## run the whole pipeline on small synthetic data, in two temporary clones side by side
 	$(BIN)/python -m pytest -m pipeline -n 2 --dist loadfile tests/test_pipeline.py tests/test_pipeline_again.py \
-	  tests/test_extending.py
+	  tests/test_pipeline_in_time.py tests/test_extending.py
 
 bench: $(BENCH)/.installed  ## measure speed against public implementations [ONLY=tiger_training] [BEAUTY=sequences.txt.gz]
 	BEAUTY=$(BEAUTY) $(BENCH)/bin/python -W ignore -m benchmarks.run $(ONLY)

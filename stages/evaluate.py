@@ -50,7 +50,7 @@ def main(name: str) -> None:
         generator.ranks_file,
     )
     if generator.ranks == "beams":
-        users = sample_of_users(evaluator.histories.n_users, AUDITED)
+        users = sample_of_users(len(evaluator.histories.examples("test")), AUDITED)
         audited = audit(model.generator, evaluator.histories, users, model.max_history, config.n_beams, device)
         audited.save(generator.audit_file)
 

@@ -50,9 +50,10 @@ def main() -> None:
     transitions = Transitions.load(TRANSITIONS, histories.n_items)
     builder = RowBuilder.fit(histories, sasrec.scores, transitions, max_history, device)
     evaluations = {}
+    user_ids = histories.users_of(histories.examples("test"))
     for generator in proposing_generators():
         file = CANDIDATES / f"{generator.name}_test.parquet"
-        candidates = Candidates.load(file, histories.n_users, histories.n_items)
+        candidates = Candidates.load(file, user_ids, histories.n_items)
         ranker = load_model(Ranker, RANKERS / generator.checkpoint.name, n_items=histories.n_items).to(device)
         rows = builder.rows(candidates, "test")
         batches = feature_loader(rows.features, None, ROWS_AT_ONCE)
@@ -71,7 +72,8 @@ def main() -> None:
 def choose_signal(generator: GeneratorEntry, builder: RowBuilder, k: int) -> str:
     """On validation, from which the rankers learned too."""
     histories, file = builder.histories, CANDIDATES / f"{generator.name}_validation.parquet"
-    candidates = Candidates.load(file, histories.n_users, histories.n_items)
+    user_ids = histories.users_of(histories.examples("validation"))
+    candidates = Candidates.load(file, user_ids, histories.n_items)
     return best_signal(candidates, builder.rows(candidates, "validation"), histories, "validation", k)
 
 

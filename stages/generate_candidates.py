@@ -40,7 +40,8 @@ def main() -> None:
             )
             for split in EVALUATED_SPLITS:
                 found = retrieve(search, histories, split, model.max_history, batch_size, device)
-                found.save(folder / f"{generator.name}_{split}.parquet")
+                user_ids = histories.users_of(histories.examples(split))
+                found.save(folder / f"{generator.name}_{split}.parquet", user_ids)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from genrec.data.manifest import Manifest, RawFile
-from genrec.data.preparation import PreparedTables, describe, prepare
+from genrec.data.preparation import PreparedTables, TimeSplit, describe, prepare
 from genrec.data.readers import check_fits, interaction_batches, read_interactions, read_items, read_users
 from genrec.data.streaming import InteractionStore
 from genrec.errors import UserError
@@ -51,6 +51,7 @@ def in_memory(config: PrepareData, manifest: Manifest, file: Path) -> tuple[Prep
         min_item_interactions=config.min_item_interactions,
         repeats=config.repeats,
         ties=config.ties,
+        split=split_of(config),
     )
     write_parquet(prepared.interactions, file)
     return prepared, item_table, user_table
@@ -64,7 +65,14 @@ def in_stream(config: PrepareData, manifest: Manifest, file: Path) -> tuple[Prep
         item_table = read_items(RAW, manifest, store.keys("item"))
         user_table = read_users(RAW, manifest, store.keys("user"))
         store.filter(config.min_user_interactions, config.min_item_interactions, config.repeats)
-        return store.write(config.ties, file), item_table, user_table
+        return store.write(config.ties, file, split_of(config)), item_table, user_table
+
+
+def split_of(config: PrepareData) -> TimeSplit | None:
+    """The moments of a split in time; None for leave-one-out."""
+    if config.split == "leave_one_out":
+        return None
+    return TimeSplit(config.time.train_until, config.time.validate_until, config.time.targets == "all")
 
 
 def described(raw: RawFile | None, numbered: pd.DataFrame, table: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -27,7 +27,7 @@ from genrec.report.page import report_page
 from genrec.report.plot_tables import code_usage, ndcg_of_models, recall_by_frequency
 from genrec.report.results_page import merge_results, references, results_page
 from genrec.retrieval.candidates import Candidates
-from genrec.sequences.histories import Histories
+from genrec.sequences.histories import EVALUATED_SPLITS, Histories
 from genrec.storage.checkpoint import load_model
 from genrec.storage.files import load_arrays, written
 from genrec.storage.output import read_metrics, read_parquet, write_metrics
@@ -73,6 +73,9 @@ def main() -> None:
         of_users, listed = load_ranks(file)
         ranks, items = {**ranks, **of_users}, {**items, **listed}
     histories, statistics = Histories.load(HISTORIES), read_metrics(STATISTICS)
+    user_ids: dict[str, np.ndarray] = {
+        split: histories.users_of(histories.examples(split)) for split in EVALUATED_SPLITS
+    }
     seconds = read_parquet(INTERACTIONS, ["time"])["time"].to_numpy()
     times = known_times(seconds, statistics["rows_read"])
     on_test = {name.partition("/")[0]: each for name, each in ranks.items() if name.endswith("/test/excluded")}
@@ -80,8 +83,10 @@ def main() -> None:
     results = merge_results(
         metrics=[read_metrics(file) for file in metrics],
         intervals=[read_metrics(file) for file in intervals],
-        differences=differences(ranks, references, config.ks, config.bootstrap_samples, seed),
-        comparisons=comparisons(on_test, groups_of_users(histories, times), k, config.bootstrap_samples, seed),
+        differences=differences(ranks, references, config.ks, config.bootstrap_samples, seed, user_ids),
+        comparisons=comparisons(
+            on_test, groups_of_users(histories, times), k, config.bootstrap_samples, seed, user_ids["test"]
+        ),
     )  # fmt: skip
     write_metrics(results, RESULTS)
     tokenizer = read_metrics(TOKENIZER_FIGURES)
@@ -114,7 +119,7 @@ def main() -> None:
             generator.name: Audit.load(generator.audit_file) for generator in audited if generator.audit_file.is_file()
         },
         candidates={
-            generator.name: Candidates.load(file, histories.n_users, histories.n_items)
+            generator.name: Candidates.load(file, user_ids["test"], histories.n_items)
             for generator in proposing_generators()
             for file in [CANDIDATES / f"{generator.name}_test.parquet"]
         },

@@ -69,7 +69,8 @@ def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tup
     """The ranker of one generator's candidates; its figures are named after the generator."""
     shape, config, seed = read_section(Model), read_section(TrainRanker), read_seed()
     histories, file = builder.histories, CANDIDATES / f"{generator.name}_validation.parquet"
-    holdout = draw_users(histories.n_users, config.holdout, seed)
+    user_ids = histories.users_of(histories.examples("validation"))
+    holdout = draw_users(user_ids, config.holdout, seed)
     table = generator.described_by()
     codes = load_code_table(table, histories.n_items, shape.code_num, shape.num_levels)
     attributes = stack_attributes(codes, read_parquet(ITEMS), config.item_columns)
@@ -83,7 +84,7 @@ def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tup
     ratings = None if column is None else column.to_numpy()
     with torch.inference_mode():
         rows = builder.rows(
-            Candidates.load(file, histories.n_users, histories.n_items),
+            Candidates.load(file, user_ids, histories.n_items),
             "validation",
             ratings,
         )

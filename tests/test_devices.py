@@ -360,5 +360,7 @@ def train_ranker(network, weighting, folder):
     )  # fmt: skip
     settings = RankerSettings(16, 0.01, 1e-4, 2, 3, weighting, 0, "32-true", 0, False)
     with other_device():
-        fit_ranker(ranker, rows, draw_users(20, 0.3, 0), settings, RatingScale(0.0, 5.0), str(folder), CurveLogger())
+        fit_ranker(
+            ranker, rows, draw_users(np.arange(20), 0.3, 0), settings, RatingScale(0.0, 5.0), str(folder), CurveLogger()
+        )
     assert is_trained(ranker, before)

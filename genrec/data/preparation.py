@@ -4,7 +4,7 @@ Ids are 1..n in the order of the source's keys, by number where all of them are 
 so they follow from the interactions alone, not from the order of the file's rows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -14,10 +14,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from genrec.errors import UserError
-from genrec.sequences.histories import Histories
+from genrec.sequences.histories import EVALUATED_SPLITS, Histories, TimeCuts
 
 Ties = Literal["file", "item", "hash"]
 Repeats = Literal["keep", "drop"]
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """Two moments that cut the log: before the first trains, between them validates, from the second on tests.
+
+    Attributes:
+        train_until, validate_until: a moment as a date in ISO 8601, in UTC where it names no zone, or as a share of the
+            interactions that are left after all filters: the time of the first one beyond that share.
+        all_targets: whether every later interaction is a target, or each user's first alone.
+    """
+
+    train_until: float | str
+    validate_until: float | str
+    all_targets: bool
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,7 @@ def prepare(
     min_item_interactions: int,
     repeats: Repeats,
     ties: Ties,
+    split: TimeSplit | None = None,
 ) -> Prepared:
     """Order, filter and number interactions.
 
@@ -80,9 +96,10 @@ def prepare(
         repeats: whether a user's later interactions with an item stay; settled before anything is filtered.
         ties: what decides between equal times of a user: the file's order, the item's key, or a hash of user and
             item, which favours no item.
+        split: None for leave-one-out.
 
     Raises:
-        UserError: nothing is left.
+        UserError: nothing is left, or the split in time leaves nothing to learn from or to test.
     """
     users, items = number_keys(interactions["user_key"]), number_keys(interactions["item_key"])
     times = interactions["time"].to_numpy() if "time" in interactions else np.arange(len(interactions))
@@ -109,8 +126,15 @@ def prepare(
         columns["rating"] = interactions["rating"].to_numpy()[rows]
     tied = ties_of(user_ids, moments[rows])
     read = {"rows_read": len(interactions), "users_read": len(users.keys), "items_read": len(items.keys)}
-    histories = Histories(item_ids, offsets, n_items=len(item_table), tied=tied)
-    figures = {**read, "repeats_dropped": repeats_dropped, **statistics(histories)}
+    cuts, moments_cut = None, None
+    if split is not None:
+        check_has_times("time" in interactions)
+        kept = times[rows]
+        moments_cut = cut_moments(split, len(kept), lambda place: int(np.partition(kept, place)[place]))
+        n_before = [np.bincount(user_ids[kept < moment], minlength=len(offsets))[1:] for moment in moments_cut]
+        cuts = TimeCuts(offsets[:-1] + n_before[0], offsets[:-1] + n_before[1], split.all_targets)
+    histories = Histories(item_ids, offsets, n_items=len(item_table), tied=tied, cuts=cuts)
+    figures = {**read, "repeats_dropped": repeats_dropped, **statistics(histories, moments_cut)}
     return Prepared(histories, user_table, item_table, figures, pd.DataFrame(columns))
 
 
@@ -272,12 +296,66 @@ def ties_of(user_ids: NDArray[np.int32], moments: NDArray[np.int64]) -> NDArray[
     return tied
 
 
-def statistics(histories: Histories) -> dict[str, float]:
-    """The size of the data, and how much of its order in time is given."""
+def check_has_times(has_times: bool) -> None:
+    """A split in time needs times.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not has_times:
+        raise UserError(
+            "prepare_data.split: time cuts the data at two moments, but these interactions have no times; name their"
+            " column as fetch_data.columns.time, or set prepare_data.split: leave_one_out"
+        )
+
+
+def cut_moments(split: TimeSplit, n: int, nth: Callable[[int], int]) -> tuple[int, int]:
+    """The two moments, in whole seconds: an interaction of a moment's own second is after it.
+
+    Args:
+        n: how many interactions there are.
+        nth: a place from 0 to the time of the interaction there, in the order of times.
+
+    Raises:
+        UserError: the first is not before the second.
+
+    Example:
+        >>> times = [5, 6, 6, 7, 9]
+        >>> cut_moments(TimeSplit(0.5, "1970-01-01T00:00:08", False), 5, times.__getitem__)
+        (6, 8)
+    """
+    first, second = (
+        _second_of(until) if isinstance(until, str) else nth(min(int(until * n), n - 1))
+        for until in (split.train_until, split.validate_until)
+    )
+    if first >= second:
+        raise UserError(
+            f"prepare_data.time.train_until must be before validate_until, got {split.train_until!r}, which is second"
+            f" {first:,} since 1970, and {split.validate_until!r}, which is {second:,}; set them further apart"
+        )
+    return first, second
+
+
+def _second_of(date: str) -> int:
+    """The first whole second since 1970 that is not before a date."""
+    moment = pd.Timestamp(date)
+    moment = moment.tz_localize("UTC") if moment.tz is None else moment
+    return int(np.ceil(moment.timestamp()))
+
+
+def statistics(histories: Histories, moments: tuple[int, int] | None = None) -> dict[str, float]:
+    """The size of the data, how much of its order in time is given, and of a split in time what stands where.
+
+    Args:
+        moments: those of the split in time.
+
+    Raises:
+        UserError: the split in time leaves nothing to learn from or to test.
+    """
     lengths = histories.lengths
     n_neighbours = np.maximum(lengths - 1, 0).sum()
     n_tied = 0 if histories.tied is None else histories.tied.sum()
-    return {
+    figures = {
         "n_users": histories.n_users,
         "n_items": histories.n_items,
         "n_interactions": len(histories.items),
@@ -286,6 +364,30 @@ def statistics(histories: Histories) -> dict[str, float]:
         "median_history": float(np.median(lengths)),
         "tied_pairs": int(n_tied),
         "tied_pairs_share": float(n_tied / n_neighbours),
+    }
+    return figures if moments is None else {**figures, **_split_statistics(histories, moments)}
+
+
+def _split_statistics(histories: Histories, moments: tuple[int, int]) -> dict[str, float]:
+    """What stands before, between and after the moments, and which users and items training does not know."""
+    learned = histories.train_part()
+    examples = {split: histories.examples(split) for split in EVALUATED_SPLITS}
+    users = {split: len(np.unique(histories.users_of(each))) for split, each in examples.items()}
+    if not len(histories.examples("train")) or min(users.values()) < 2:
+        raise UserError(
+            f"a split in time must leave two interactions of a user to learn from, and targets of two users between"
+            f" the moments and after them, got {len(learned.items):,} interactions to learn from, and targets of"
+            f" {users['validation']:,} and {users['test']:,} users; move prepare_data.time.train_until or"
+            " .validate_until, or set prepare_data.split: leave_one_out"
+        )
+    return {
+        "train_until": moments[0],
+        "validate_until": moments[1],
+        "n_train_interactions": len(learned.items),
+        **{f"n_{split}_targets": len(each) for split, each in examples.items()},
+        **{f"n_{split}_users": n for split, n in users.items()},
+        "n_new_users": int((learned.lengths == 0).sum()),
+        "n_new_items": histories.n_items - len(np.unique(learned.items)),
     }
 
 

@@ -16,9 +16,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from genrec.data.preparation import PreparedTables, Repeats, Ties, key_hashes, mixed_hashes, nothing_left, statistics
+from genrec.data.preparation import (
+    PreparedTables,
+    Repeats,
+    Ties,
+    TimeSplit,
+    check_has_times,
+    cut_moments,
+    key_hashes,
+    mixed_hashes,
+    nothing_left,
+    statistics,
+)
 from genrec.errors import UserError
-from genrec.sequences.histories import Histories
+from genrec.sequences.histories import Histories, TimeCuts
 from genrec.storage.output import parquet_stream
 
 if TYPE_CHECKING:
@@ -164,12 +175,17 @@ class InteractionStore:
         if not self._count("interactions"):
             raise UserError(nothing_left(*read, min_user_interactions, min_item_interactions))
 
-    def write(self, ties: Ties, file: Path) -> PreparedTables:
+    def write(self, ties: Ties, file: Path, split: TimeSplit | None = None) -> PreparedTables:
         """Write the interactions in their order, as `write_parquet` writes those of `prepare`.
 
         Args:
             ties: what decides between equal times of a user.
+            split: None for leave-one-out.
+
+        Raises:
+            UserError: the split in time leaves nothing to learn from or to test.
         """
+        moments = self._moments(split)
         user_ids, users = self._kept("user")
         item_ids, items = self._kept("item")
         counts = self._counts("user")
@@ -178,6 +194,7 @@ class InteractionStore:
         kinds = {"user_id": pa.int32(), "item_id": pa.int32(), "time": pa.int64(), "rating": pa.float32()}
         if not self.has_rating:
             del kinds["rating"]
+        n_before = np.zeros((len(moments or ()), len(users)), np.int64)
         first, last = 0, (-1, -1, -1)
         with parquet_stream(pa.schema(list(kinds.items())), file) as append:
             for batch in self._ordered(ties):
@@ -188,12 +205,25 @@ class InteractionStore:
                 history[place] = item_ids[columns["item_code"]]
                 tied[place], last = _ties(columns, last)
                 first = place.stop
+                for row, moment in zip(n_before, moments or (), strict=True):
+                    of_users = user_ids[columns["user_code"][columns["time"] < moment]]
+                    row += np.bincount(of_users, minlength=len(users) + 1)[1:]
                 ours = {"user_id": user_ids[columns["user_code"]], "item_id": history[place], "time": columns["time"]}
                 ours["rating"] = columns["rating"]
                 append(pa.table({name: pa.array(ours[name], kind) for name, kind in kinds.items()}))
-        histories = Histories(history, offsets, len(items), tied)
-        figures = {**self.read, "repeats_dropped": self.repeats_dropped, **statistics(histories)}
+        cuts = None
+        if split is not None:
+            cuts = TimeCuts(offsets[:-1] + n_before[0], offsets[:-1] + n_before[1], split.all_targets)
+        histories = Histories(history, offsets, len(items), tied, cuts)
+        figures = {**self.read, "repeats_dropped": self.repeats_dropped, **statistics(histories, moments)}
         return PreparedTables(histories, users, items, figures)
+
+    def _moments(self, split: TimeSplit | None) -> tuple[int, int] | None:
+        if split is None:
+            return None
+        check_has_times(self.has_time)
+        ordered = "SELECT time FROM interactions ORDER BY time LIMIT 1 OFFSET"
+        return cut_moments(split, self._count("interactions"), lambda place: int(self._row(f"{ordered} {place}")[0]))
 
     def _ordered(self, ties: Ties) -> Iterator[pa.RecordBatch]:
         if ties == "hash":

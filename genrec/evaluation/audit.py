@@ -27,7 +27,7 @@ class Audit:
     """Of users of the test, items of their histories excluded.
 
     Attributes:
-        users: (n,) int64 user_ids.
+        users: (n,) int64, which examples of the test, from 1; under leave-one-out these are the user_ids.
         exact_ranks: (n,) int64, the target's among all items; 1 = first.
         searched_ranks: (n,) int64, in what the search found; one more than n_beams where it is absent.
         target_log_probs: (n, code_length) float32, of each code of the target after those before it.
@@ -74,7 +74,7 @@ def audit(
     """Score the whole catalogue and search it, for some users of the test.
 
     Args:
-        users: (n,) int64 user_ids.
+        users: (n,) int64, which examples of the test, from 1.
     """
     examples = histories.examples("test").take(users.numpy() - 1)
     parts = []

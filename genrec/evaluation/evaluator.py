@@ -104,9 +104,11 @@ class Evaluator:
     def _measure(self, rank: Callable[[Split], RankedItems]) -> Evaluation:
         # what is popular is counted in what models learn from, not in what is held out
         counts = np.bincount(self.histories.train_part().items, minlength=self.histories.n_items + 1)
-        return Evaluation(
-            {split: measure(rank(split), counts, self.ks, self.n_resamples, self.seed) for split in EVALUATED_SPLITS}
-        )
+        figures: dict[Split, Figures] = {}
+        for split in EVALUATED_SPLITS:
+            user_ids = self.histories.users_of(self.histories.examples(split))
+            figures[split] = measure(rank(split), counts, self.ks, self.n_resamples, self.seed, user_ids)
+        return Evaluation(figures)
 
 
 def write_evaluations(

@@ -35,12 +35,20 @@ class Figures:
     lists: dict[str, NDArray[np.int32]] = field(compare=False)
 
 
-def measure(ranked: RankedItems, counts: NDArray[np.int64], ks: Sequence[int], n_resamples: int, seed: int) -> Figures:
+def measure(
+    ranked: RankedItems,
+    counts: NDArray[np.int64],
+    ks: Sequence[int],
+    n_resamples: int,
+    seed: int,
+    user_ids: NDArray[np.int64] | None = None,
+) -> Figures:
     """Recall, NDCG, MRR, coverage and popularity bias at each k, under each protocol.
 
     Args:
         counts: (n_items + 1,) training interactions of each item.
         ks: ascending; the lists are at least as long as the last.
+        user_ids: (n_targets,), whose each target is; None where no user has two.
     """
     values, intervals, ranks = {}, {}, {}
     recommended = {protocol: lists.int().numpy() for protocol, lists in ranked.lists.items()}
@@ -49,7 +57,7 @@ def measure(ranked: RankedItems, counts: NDArray[np.int64], ks: Sequence[int], n
         ranks[protocol] = of_users.int().numpy()
         per_user = user_metrics(of_users, ks)
         values[protocol] = {name: float(value.mean()) for name, value in per_user.items()}
-        intervals[protocol] = bootstrap_intervals(per_user, n_resamples, seed)
+        intervals[protocol] = bootstrap_intervals(per_user, n_resamples, seed, user_ids)
         for k in ks:
             values[protocol][f"coverage_at_{k}"] = coverage(lists[:, :k], len(counts) - 1)
             bias = popularity_bias(lists[:, :k], ranked.targets, torch.from_numpy(counts))
@@ -58,7 +66,12 @@ def measure(ranked: RankedItems, counts: NDArray[np.int64], ks: Sequence[int], n
 
 
 def difference_intervals(
-    ranks: NDArray[np.int32], reference: NDArray[np.int32], ks: Sequence[int], n_resamples: int, seed: int
+    ranks: NDArray[np.int32],
+    reference: NDArray[np.int32],
+    ks: Sequence[int],
+    n_resamples: int,
+    seed: int,
+    user_ids: NDArray[np.int64] | None = None,
 ) -> dict[str, tuple[float, float, float]]:
     """How far a model is above another, and the ends of the 95 % interval of that, from the same users drawn for both.
 
@@ -73,7 +86,7 @@ def difference_intervals(
     """
     ours, theirs = (user_metrics(torch.from_numpy(of_users).long(), ks) for of_users in (ranks, reference))
     differences = {name: ours[name] - theirs[name] for name in ours}
-    ends = bootstrap_intervals(differences, n_resamples, seed)
+    ends = bootstrap_intervals(differences, n_resamples, seed, user_ids)
     return {name: (float(value.double().mean()), *ends[name]) for name, value in differences.items()}
 
 
@@ -83,12 +96,14 @@ def differences(
     ks: Sequence[int],
     n_resamples: int,
     seed: int,
+    user_ids: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> dict[str, Any]:
     """Compare models user by user.
 
     Args:
         ranks: `model/split/protocol` to (n_users,).
         references: a model to those that it is compared with, where they were measured on the same split.
+        user_ids: split to (n_targets,), whose each target is; None where no user has two.
 
     Returns:
         model -> reference -> split -> protocol -> metric -> (difference, low, high).
@@ -99,13 +114,17 @@ def differences(
         for reference in references(model):
             other = ranks.get(f"{reference}/{split}/{protocol}")
             if other is not None:
-                compared = difference_intervals(of_users, other, ks, n_resamples, seed)
+                drawn = None if user_ids is None else user_ids[split]
+                compared = difference_intervals(of_users, other, ks, n_resamples, seed, drawn)
                 found.setdefault(model, {}).setdefault(reference, {}).setdefault(split, {})[protocol] = compared
     return found
 
 
 def pair_differences(
-    per_user: Mapping[str, Mapping[str, Tensor]], n_resamples: int, seed: int
+    per_user: Mapping[str, Mapping[str, Tensor]],
+    n_resamples: int,
+    seed: int,
+    user_ids: NDArray[np.int64] | None = None,
 ) -> dict[str, dict[str, dict[str, tuple[float, float, float]]]]:
     """Every model beside every other as `difference_intervals` does, from one bootstrap for all of them.
 
@@ -119,7 +138,7 @@ def pair_differences(
     found: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {model: {} for model in per_user}
     for name in names:
         values = torch.stack([metrics[name] for metrics in per_user.values()]).double().numpy()  # (models, users)
-        means, drawn = values.mean(1), bootstrap_means(values, n_resamples, seed)
+        means, drawn = values.mean(1), bootstrap_means(values, n_resamples, seed, user_ids)
         for i, model in enumerate(per_user):
             low, high = np.percentile(drawn[:, [i]] - drawn, [2.5, 97.5], axis=0)
             for j, other in enumerate(per_user):
@@ -129,31 +148,42 @@ def pair_differences(
     return found
 
 
-def bootstrap_intervals(per_user: Mapping[str, Tensor], n_resamples: int, seed: int) -> dict[str, Interval]:
-    """The 2.5 and 97.5 percentiles of each mean over users, drawn again with replacement.
+def bootstrap_intervals(
+    per_user: Mapping[str, Tensor], n_resamples: int, seed: int, user_ids: NDArray[np.int64] | None = None
+) -> dict[str, Interval]:
+    """The 2.5 and 97.5 percentiles of each mean over targets, users drawn again with replacement.
 
-    The same users are drawn for each metric and, with the same seed, for each model.
+    The same users are drawn for each metric and, with the same seed, for each model. Whoever has several targets is
+    drawn with all of them: they are not independent of each other.
 
     Args:
-        per_user: metric name to (n_users,) float.
+        per_user: metric name to (n_targets,) float.
+        user_ids: (n_targets,), whose each target is; None where no user has two.
     """
     values = torch.stack(list(per_user.values())).double().numpy()  # (metrics, users)
-    low, high = np.percentile(bootstrap_means(values, n_resamples, seed), [2.5, 97.5], axis=0)
+    low, high = np.percentile(bootstrap_means(values, n_resamples, seed, user_ids), [2.5, 97.5], axis=0)
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(per_user)}
 
 
-def bootstrap_means(values: NDArray[np.float64], n_resamples: int, seed: int) -> NDArray[np.float64]:
-    """The means over users of each sample, (n_resamples, n_rows); all rows share the users that are drawn.
+def bootstrap_means(
+    values: NDArray[np.float64], n_resamples: int, seed: int, user_ids: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """The means over targets of each sample, (n_resamples, n_rows); all rows share the users that are drawn.
 
     Args:
-        values: (n_rows, n_users).
+        values: (n_rows, n_targets).
+        user_ids: (n_targets,), whose each target is; None where no user has two.
     """
-    n_users = values.shape[1]
+    n_targets = np.ones(values.shape[1], np.int64)
+    if user_ids is not None:
+        _, places = np.unique(user_ids, return_inverse=True)
+        values, n_targets = np.stack([np.bincount(places, row) for row in values]), np.bincount(places)
+    n_users = len(n_targets)
     random = np.random.default_rng(seed)
     means = []
     for start in range(0, n_resamples, RESAMPLES_AT_ONCE):
         size = (min(RESAMPLES_AT_ONCE, n_resamples - start), n_users)
         drawn = random.integers(0, n_users, size)
         times = np.stack([np.bincount(row, minlength=n_users) for row in drawn])
-        means.append(times @ values.T / n_users)
+        means.append(times @ values.T / (times @ n_targets)[:, None])
     return np.concatenate(means)

@@ -57,7 +57,7 @@ def measure_reordered(
     everything = {protocol: first_items(reordered, mask, max(width, ks[-1])) for protocol, mask in allowed.items()}
     ranked = RankedItems({name: lists[:, : ks[-1]] for name, lists in everything.items()}, targets)
     counts = np.bincount(histories.train_part().items, minlength=histories.n_items + 1)
-    figures = measure(ranked, counts, ks, n_resamples, seed)
+    figures = measure(ranked, counts, ks, n_resamples, seed, histories.users_of(examples))
     for protocol, lists in everything.items():
         found = ranks_in_lists(lists, targets) <= lists.shape[1]
         figures.values[protocol]["candidate_recall"] = float(found.float().mean())

@@ -1,7 +1,7 @@
 """Where a model finds the target and where it does not: recall within groups of users, and how models' hits overlap."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ Z = 1.959963984540054  # the normal distribution's 97.5 percentile
 
 @dataclass(frozen=True)
 class Groups:
-    """A partition of the users.
+    """A partition of the users of the test, or of their targets where a user has several.
 
     Attributes:
         labels: of each group, in order.
-        of_users: (n_users,) int64, each user's group; -1 belongs to none.
+        of_users: (n_targets,) int64, each one's group; -1 belongs to none.
     """
 
     labels: tuple[str, ...]
@@ -71,13 +71,27 @@ def by_transition(histories: Histories) -> Groups:
     return Groups(("seen in training", "never seen"), np.where(examples.lengths > 0, np.where(is_known, 0, 1), -1))
 
 
+def by_new_user(histories: Histories) -> Groups:
+    """Users of the test by whether anything of theirs was learned from."""
+    known = histories.train_part().lengths > 0
+    of_users = known[histories.users_of(histories.examples("test")) - 1]
+    return Groups(("user of the training", "new user"), np.where(of_users, 0, 1))
+
+
+def by_new_item(histories: Histories) -> Groups:
+    """Users of the test by whether anybody took their target in training."""
+    counts = np.bincount(histories.train_part().items, minlength=histories.n_items + 1)
+    targets = histories.targets(histories.examples("test"))
+    return Groups(("item of the training", "new item"), np.where(counts[targets] > 0, 0, 1))
+
+
 def by_item_age(histories: Histories, times: NDArray[np.int64], n_groups: int = 5) -> Groups:
     """Users of the test by when their target was first taken in training, among all items that were.
 
     Args:
         times: (n_interactions,) int, of each interaction in the order of `histories.items`.
     """
-    positions = Histories(np.arange(len(times), dtype=np.int32), histories.offsets, len(times)).train_part().items
+    positions = replace(histories, items=np.arange(len(times), dtype=np.int32)).train_part().items
     never = np.iinfo(np.int64).max
     first = np.full(histories.n_items + 1, never)
     np.minimum.at(first, histories.items[positions], times[positions])
@@ -89,25 +103,31 @@ def by_item_age(histories: Histories, times: NDArray[np.int64], n_groups: int = 
     return Groups(("oldest", *middle, "newest", "not in training"), of_users)
 
 
-def sliced_recall(ranks: NDArray[np.int32], groups: Groups, k: int) -> list[dict[str, Any]]:
+def sliced_recall(
+    ranks: NDArray[np.int32], groups: Groups, k: int, user_ids: NDArray[np.int64] | None = None
+) -> list[dict[str, Any]]:
     """Recall at k of each group that has users, with their number and Wilson's 95 % interval (1927).
 
-    Wilson's, not a bootstrap: it stays within 0..1 and says something of a group without any hit.
+    Wilson's, not a bootstrap: it stays within 0..1 and says something of a group without any hit. All targets of a
+    user count as one draw, as if they were found or missed together: the interval is rather too wide than too narrow.
 
     Args:
-        ranks: (n_users,) int, 1 = first.
+        ranks: (n_targets,) int, 1 = first.
+        user_ids: (n_targets,), whose each target is; None where no user has two.
 
     Returns:
-        For each group `group`, `users`, `recall`, `low`, `high`.
+        For each group `group`, `users`, `recall`, `low`, `high`; also `targets` where there are more of them.
     """
     found = []
     for place, label in enumerate(groups.labels):
         inside = groups.of_users == place
-        n = int(inside.sum())
-        if n:
+        n_targets = int(inside.sum())
+        if n_targets:
+            n = n_targets if user_ids is None else len(np.unique(user_ids[inside]))
             recall = float((ranks[inside] <= k).mean())
             low, high = wilson_interval(recall, n)
-            found.append({"group": label, "users": n, "recall": recall, "low": low, "high": high})
+            more = {} if n == n_targets else {"targets": n_targets}
+            found.append({"group": label, "users": n, **more, "recall": recall, "low": low, "high": high})
     return found
 
 

@@ -1,10 +1,39 @@
-"""Which interactions count, and in which order."""
+"""Which interactions count, in which order, and what is held out."""
 
-from typing import Annotated, Literal
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from genrec.params.types import Integer, Positive, section
+from genrec.params.types import Integer, Positive, nested, section
+
+
+def moment(until: Any) -> float | str:
+    """A share of the interactions, or a date in ISO 8601 as text."""
+    if isinstance(until, date):  # YAML's own, without quotes
+        return until.isoformat()
+    try:
+        share = float(until)
+    except (TypeError, ValueError):
+        share = None
+    if share is not None and 0 < share < 1 and not isinstance(until, bool):
+        return share
+    try:
+        datetime.fromisoformat(until)
+    except (TypeError, ValueError):
+        rule = "must be a share between 0 and 1, or a date such as '1998-03-01'"
+        raise ValueError(rule) from None
+    return str(until)
+
+
+Moment = Annotated[float | str, BeforeValidator(moment)]
+
+
+@nested
+class InTime:
+    train_until: Moment
+    validate_until: Moment
+    targets: Literal["first", "all"]
 
 
 @section
@@ -14,3 +43,5 @@ class PrepareData:
     min_item_interactions: Positive
     repeats: Literal["keep", "drop"]
     ties: Literal["file", "item", "hash"]
+    split: Literal["leave_one_out", "time"]
+    time: InTime

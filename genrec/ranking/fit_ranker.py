@@ -100,7 +100,7 @@ def fit_ranker(
     """Train on the candidates of some users, choose the epoch by those of others.
 
     Args:
-        holdout: bool (n_users,), the users whose candidates validate.
+        holdout: bool (n_examples,), those whose candidates validate.
         scale: of the source's ratings, the same for both.
         name: stands before what is said of the training.
     """

@@ -41,7 +41,7 @@ class RankingRows:
         features: item_id (n_rows,), history (n_rows, max_history), signals (n_rows, n_signals).
         clicks: (n_rows,) float32, 1 where the candidate is the user's held-out item.
         ratings: (n_rows,) float32, how the user rated it, NaN where that is not known.
-        users: (n_rows,) int64, rows of the candidates' table.
+        users: (n_rows,) int64, rows of the candidates' table, one an example.
         places: (n_rows,) int64, columns of the candidates' table.
     """
 
@@ -52,7 +52,7 @@ class RankingRows:
     places: Tensor
 
     def of_users(self, users: Tensor) -> "RankingRows":
-        """The rows of some users, bool (n_users,)."""
+        """The rows of some examples, bool (n_examples,)."""
         chosen = users[self.users]
         return RankingRows(
             {name: value[chosen] for name, value in self.features.items()},
@@ -146,12 +146,17 @@ class RowBuilder:
         return torch.stack([sequence, cooccurrence, is_seen], dim=-1)
 
 
-def draw_users(n_users: int, share: float, seed: int) -> Tensor:
-    """bool (n_users,): a random share of the users, at least one, never all.
+def draw_users(user_ids: NDArray[np.int64], share: float, seed: int) -> Tensor:
+    """bool (n_examples,): those of a random share of the users, at least one, never all.
+
+    Args:
+        user_ids: (n_examples,), ascending.
 
     Raises:
         UserError: there is but one.
     """
+    users, places = np.unique(user_ids, return_inverse=True)
+    n_users = len(users)
     if n_users < 2:
         raise UserError(
             f"a ranker needs users to learn from and others to choose its epoch by, at least 2, got {n_users};"
@@ -160,4 +165,4 @@ def draw_users(n_users: int, share: float, seed: int) -> Tensor:
     n_drawn = min(max(round(share * n_users), 1), n_users - 1)
     drawn = torch.zeros(n_users, dtype=torch.bool)
     drawn[np.random.default_rng(seed).permutation(n_users)[:n_drawn]] = True
-    return drawn
+    return drawn[torch.from_numpy(places)]

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
 from genrec.generators.entry import generators
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REFERENCE = "item_knn"
 SIGNAL_NAMES = {
     "log_prob": "the model's own order",
@@ -85,11 +87,48 @@ def results_page(results: Tree, statistics: Tree) -> str:
     return "\n\n".join([_introduction(statistics), *sections]) + "\n"
 
 
+def split_in_words(statistics: Tree) -> str:
+    """What is tested, what validates and what trains.
+
+    Args:
+        statistics: the figures of prepare_data.
+
+    Example:
+        >>> split_in_words({})
+        "Leave-one-out: each user's last interaction is tested, the last but one validates, the rest trains."
+    """
+    if "train_until" not in statistics:
+        return "Leave-one-out: each user's last interaction is tested, the last but one validates, the rest trains."
+    first, second = (moment_in_words(int(statistics[name])) for name in ("train_until", "validate_until"))
+    return (
+        f"Split in time: what is before {first} trains ({statistics['n_train_interactions']:,} interactions), between"
+        f" it and {second} validates ({statistics['n_validation_targets']:,} targets of"
+        f" {statistics['n_validation_users']:,} users), from then on tests ({statistics['n_test_targets']:,} targets of"
+        f" {statistics['n_test_users']:,} users). A target's history is all that its user took before it; a user's very"
+        f" first interaction is no target. {statistics['n_new_users']:,} users and {statistics['n_new_items']:,} items"
+        " are not in training: they stay, and what a model cannot know of them counts as missed."
+    )
+
+
+def moment_in_words(second: int) -> str:
+    """A second since 1970 as a date and a time in UTC.
+
+    Example:
+        >>> moment_in_words(889237269)
+        '1998-03-07 02:21:09 UTC'
+    """
+    try:
+        moment = EPOCH + timedelta(seconds=second)
+    except OverflowError:  # numbers that are no seconds since 1970
+        return f"{second:,}"
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _introduction(statistics: Tree) -> str:
     return (
         "# Results\n\n"
         f"{statistics['n_users']:,} users, {statistics['n_items']:,} items, {statistics['n_interactions']:,} "
-        "interactions. Leave-one-out: the last interaction of each user is tested, the last but one validates. "
+        f"interactions. {split_in_words(statistics)} "
         "Full ranking of all items, none sampled; of equal scores the lower item_id ranks first. Models are chosen on "
         "validation. In brackets: 95 % bootstrap intervals over users. Popularity bias: training interactions of the "
         "recommended items over those of the items that users really took (1 = as popular). Invalid beams: the share "

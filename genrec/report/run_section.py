@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from genrec.report.charts import COLOURS, Chart, chart, lines, thinned
 from genrec.report.findings import Findings, Tree
+from genrec.report.results_page import split_in_words
 
 CURVE_POINTS = 150
 KINDS = {"train": COLOURS[2], "evaluate": COLOURS[3]}
@@ -18,6 +19,7 @@ def run_section(found: Findings) -> dict[str, Any]:
     """The facts, the settings, the charts of the data and the drawing of the pipeline."""
     return {
         "facts": facts(found),
+        "split": split_in_words(found.statistics),
         "settings": [(section, flat(values)) for section, values in found.settings.items()],
         "versions": list(found.versions.items()),
         "charts": [popularity_curve(found), history_lengths(found)],

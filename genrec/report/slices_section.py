@@ -12,6 +12,8 @@ PARTITIONS = {
     "by_item_frequency": ("By how often the target was taken in training", "training interactions of the target"),
     "by_history_length": ("By the length of the history", "interactions before the target"),
     "by_transition": ("By whether somebody went from the last item to the target", "transition from the last item"),
+    "by_new_user": ("By whether the user was learned from", "user"),
+    "by_new_item": ("By whether the target was taken in training", "target"),
     "by_item_age": ("By the target's place in the catalogue's age", "fifth of the catalogue, by first interaction"),
 }
 
@@ -49,11 +51,20 @@ def group_chart(results: Tree, models: Mapping[str, Look], name: str, k: int) ->
     said = []
     for i, group in enumerate(series[own[0]]):
         best = max(own, key=lambda model: series[model][i]["recall"])
-        said.append(
-            f"{group['group']} ({group['users']:,} users): {models[best].title} {series[best][i]['recall']:.3f}"
-        )
+        said.append(f"{group['group']} ({size_in_words(group)}): {models[best].title} {series[best][i]['recall']:.3f}")
     return chart(name.replace("_", "-"), title, f"The best of each group: {'; '.join(said)}.",
                  by_group(series, models, x_title, k), 400)  # fmt: skip
+
+
+def size_in_words(group: Tree) -> str:
+    """How many users a group has, and how many targets of theirs where those are more.
+
+    Example:
+        >>> size_in_words({"users": 1200}), size_in_words({"users": 3, "targets": 40})
+        ('1,200 users', '40 targets of 3 users')
+    """
+    users = f"{group['users']:,} users"
+    return f"{group['targets']:,} targets of {users}" if "targets" in group else users
 
 
 def marks(models: Mapping[str, Look]) -> list[tuple[str, str]]:
@@ -68,7 +79,7 @@ def marks(models: Mapping[str, Look]) -> list[tuple[str, str]]:
 
 def group_table(results: Tree, models: Mapping[str, Look], name: str) -> dict[str, Any]:
     """Recall of every model and group."""
-    groups = [(group["group"], group["users"]) for group in first_slices(results)[name]]
+    groups = [(group["group"], size_in_words(group)) for group in first_slices(results)[name]]
     rows = [
         (each.title, [group["recall"] for group in results[model]["slices"][name]]) for model, each in models.items()
     ]

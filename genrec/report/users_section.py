@@ -20,12 +20,13 @@ def users_section(found: Findings, look: Mapping[str, Look]) -> dict[str, Any]:
     """The cards of `chosen_users`."""
     models = [model for model in look if model in found.items and not model.endswith("_best_signal")]
     audited = next((audit.users.numpy() for audit in found.audits.values()), None)
-    sample = sample_of_users(found.histories.n_users, SAMPLE).numpy() if audited is None else audited
+    n_tested = len(found.histories.examples("test"))
+    sample = sample_of_users(n_tested, SAMPLE).numpy() if audited is None else audited
     own = [model for model in models if not look[model].is_derived]
     hits = np.stack([found.ranks[model][sample - 1] <= found.k for model in own]).sum(0) if own else 0 * sample
     chosen = chosen_users(sample, hits, len(own))
     return {
-        "cards": [card(found, look, models, user, group) for user, group in chosen],
+        "cards": [card(found, look, models, example, group) for example, group in chosen],
         "n_sample": len(sample), "n_own": len(own), "groups": GROUPS, "k": found.k,
     }  # fmt: skip
 
@@ -36,11 +37,11 @@ def chosen_users(sample: NDArray[np.int64], hits: NDArray[np.int64], n_models: i
     Each ten stand at even distances among those of the sample; where there are fewer, the later groups give more.
 
     Args:
-        sample: (n,) user_ids.
+        sample: (n,) which examples of the test, from 1; under leave-one-out these are the user_ids.
         hits: (n,) how many models found the target.
 
     Returns:
-        (user_id, group) of up to thirty.
+        (example, group) of up to thirty.
     """
     half = max((n_models + 1) // 2, 1)
     parts = [sample[hits >= half], sample[(hits > 0) & (hits < half)], sample[hits == 0]]
@@ -51,24 +52,25 @@ def chosen_users(sample: NDArray[np.int64], hits: NDArray[np.int64], n_models: i
     return chosen
 
 
-def card(found: Findings, look: Mapping[str, Look], models: list[str], user: int, group: str) -> dict[str, Any]:
+def card(found: Findings, look: Mapping[str, Look], models: list[str], example: int, group: str) -> dict[str, Any]:
     """What was known of a user, what came next, and what each model said."""
-    examples = found.histories.examples("test")
-    start, end = int(examples.starts[user - 1]), int(examples.ends[user - 1])
+    examples = found.histories.examples("test").take(np.array([example - 1]))
+    start, end = int(examples.starts[0]), int(examples.ends[0])
     target = int(found.histories.items[end])
     shown = found.histories.items[max(start, end - HISTORY) : end].tolist()
     rows: list[dict[str, Any]] = []
     for model in models:
-        rank, items = int(found.ranks[model][user - 1]), found.items[model][user - 1][:PROPOSALS].tolist()
+        rank, items = int(found.ranks[model][example - 1]), found.items[model][example - 1][:PROPOSALS].tolist()
         rows.append({
             "title": look[model].title, "colour": look[model].colour,
             "place": rank if rank <= longest(found, model) else None,
             "items": [(found.names[item], item == target) for item in items if item],
         })  # fmt: skip
     audits = found.audits.items()
-    codes = [each for name, audit in audits for each in code_rows(found, look[name].title, audit, user, target)]
+    codes = [each for name, audit in audits for each in code_rows(found, look[name].title, audit, example, target)]
     return {
-        "user": user, "group": group, "n_history": end - start, "history": [found.names[item] for item in shown],
+        "example": example, "user": int(found.histories.users_of(examples)[0]), "group": group,
+        "n_history": end - start, "history": [found.names[item] for item in shown],
         "target": found.names[target], "models": rows, "codes": codes,
         "n_hits": sum(row["place"] is not None and row["place"] <= found.k for row in rows),
     }  # fmt: skip
@@ -79,9 +81,9 @@ def longest(found: Findings, model: str) -> int:
     return int(found.ranks[model].max()) - 1 if found.ranks[model].max() > found.k else found.k
 
 
-def code_rows(found: Findings, title: str, audit: Audit, user: int, target: int) -> list[dict[str, Any]]:
+def code_rows(found: Findings, title: str, audit: Audit, example: int, target: int) -> list[dict[str, Any]]:
     """The codes of the target and of the model's first item, with their probabilities; none of a user not audited."""
-    place = np.flatnonzero(audit.users.numpy() == user)
+    place = np.flatnonzero(audit.users.numpy() == example)
     if not len(place):
         return []
     i = int(place[0])

@@ -1,16 +1,23 @@
-"""Users' histories as two flat arrays, and the examples that leave-one-out cuts from them, all by whole-array indexing.
+"""Users' histories as two flat arrays, and the examples that a split cuts from them, all by whole-array indexing.
 
 An example is a window `items[start:end]` and its target `items[end]`; no history is ever copied until a batch needs it.
+Leave-one-out holds back each user's last two interactions:
 
     user with n interactions   i_0 ... i_{n-4}  i_{n-3}  i_{n-2}  i_{n-1}
     train                      every prefix of i_0 .. i_{n-3} with its next item
     validation                 i_0 .. i_{n-3}  ->  i_{n-2}
     test                       i_0 .. i_{n-2}  ->  i_{n-1}
+
+A split in time holds back what comes after a moment, of all users the same: how many interactions that are of one user
+varies, and may be none or all of them. A target has all of its user's interactions before it as its history, so that
+one of test knows what lies between the two moments, and has at least one: somebody's first interaction is no target.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +60,22 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class TimeCuts:
+    """Where two moments fall in each user's history.
+
+    Attributes:
+        train_stops: int64 (n_users,), the position in `Histories.items` after the user's last interaction before the
+            first moment.
+        validation_stops: int64 (n_users,), the same of the second moment.
+        all_targets: whether every interaction after a moment is a target, or the user's first alone.
+    """
+
+    train_stops: NDArray[np.int64]
+    validation_stops: NDArray[np.int64]
+    all_targets: bool
+
+
+@dataclass(frozen=True)
 class Histories:
     """All interactions, users one after another, each oldest first.
 
@@ -62,12 +85,14 @@ class Histories:
         n_items: the size of the catalogue, padding not counted.
         tied: bool (n_interactions,), whether the order of an interaction and the user's one before is arbitrary, as
             both have one time; None where all order is given.
+        cuts: of a split in time; None stands for leave-one-out.
     """
 
     items: NDArray[np.int32]
     offsets: NDArray[np.int64]
     n_items: int
     tied: NDArray[np.bool_] | None = None
+    cuts: TimeCuts | None = None
 
     @property
     def n_users(self) -> int:
@@ -78,10 +103,14 @@ class Histories:
         return np.diff(self.offsets)
 
     def examples(self, split: Split) -> Examples:
-        """Leave-one-out: the last interaction is tested, the last but one validates, the rest trains.
+        """The windows of a split with their targets.
 
-        For train there is an example for each target i_1 .. i_{n-3}; validation and test have one for each user,
-        in the order of user_ids.
+        Leave-one-out: the last interaction is tested, the last but one validates, the rest trains. For train there is
+        an example for each target i_1 .. i_{n-3}; validation and test have one for each user, in the order of user_ids.
+
+        In time: train has one for each interaction before the first moment but a user's first; validation and test
+        have one for each interaction between the moments and after the second, or for the first of each user, in the
+        order of user_ids and then of time. Users without such an interaction have none.
 
         Example:
             >>> histories = Histories(np.array([1, 2, 3, 4, 5], np.int32), np.array([0, 5]), n_items=5)
@@ -89,18 +118,35 @@ class Histories:
             [[1, 2], [3], [4]]
         """
         starts, stops = self.offsets[:-1], self.offsets[1:]
-        if split == "test":
-            return Examples(starts, stops - 1)
-        if split == "validation":
-            return Examples(starts, stops - 2)
-        n_targets = np.maximum(self.lengths - 3, 0)
-        users = np.repeat(np.arange(self.n_users), n_targets)
-        first = np.repeat(np.cumsum(n_targets) - n_targets, n_targets)
-        return Examples(starts[users], starts[users] + 1 + np.arange(n_targets.sum()) - first)
+        if split == "train":
+            return _windows(starts, starts + 1, self._train_stops)
+        if self.cuts is None:
+            return Examples(starts, stops - (1 if split == "test" else 2))
+        test = split == "test"
+        first = np.maximum(self.cuts.validation_stops if test else self.cuts.train_stops, starts + 1)
+        last = stops if test else self.cuts.validation_stops
+        return _windows(starts, first, last if self.cuts.all_targets else np.minimum(last, first + 1))
+
+    @property
+    def _train_stops(self) -> NDArray[np.int64]:
+        """int64 (n_users,), the position after each user's last interaction that trains."""
+        if self.cuts is not None:
+            return self.cuts.train_stops
+        return self.offsets[:-1] + np.maximum(self.lengths - 2, 0)
+
+    def users_of(self, examples: Examples) -> NDArray[np.int64]:
+        """int64 (n_examples,): the user_id of each window.
+
+        Example:
+            >>> histories = Histories(np.array([1, 2, 3, 4, 5, 6], np.int32), np.array([0, 3, 6]), n_items=6)
+            >>> histories.users_of(histories.examples("test")).tolist()
+            [1, 2]
+        """
+        return np.searchsorted(self.offsets, examples.ends, side="right")
 
     def train_part(self) -> "Histories":
-        """What models may learn from: each user without the two held-out interactions."""
-        kept = np.maximum(self.lengths - 2, 0)
+        """What models may learn from: each user without what is held out."""
+        kept = self._train_stops - self.offsets[:-1]
         offsets = np.concatenate([[0], np.cumsum(kept)])
         positions = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1] - offsets[:-1], kept)
         return Histories(
@@ -134,7 +180,7 @@ class Histories:
         # numpy's, whose seed is an argument
         order = np.lexsort((random.random(len(rows)), time))  # nosec B311
         items[rows] = items[rows[order]]
-        return Histories(items, self.offsets, self.n_items, self.tied)
+        return replace(self, items=items)
 
     def targets(self, examples: Examples) -> NDArray[np.int32]:
         """int32 (n_examples,): the item that follows each window."""
@@ -160,11 +206,19 @@ class Histories:
     def save(self, file: Path) -> None:
         items, offsets = self.items.astype(np.int32), self.offsets.astype(np.int64)
         tied = np.zeros(len(items), bool) if self.tied is None else self.tied
-        save_arrays({"items": items, "offsets": offsets, "tied": tied, "n_items": np.array(self.n_items)}, file)
+        arrays: dict[str, NDArray[Any]] = {
+            "items": items,
+            "offsets": offsets,
+            "tied": tied,
+            "n_items": np.array(self.n_items),
+        }
+        if self.cuts is not None:
+            arrays |= {name: np.asarray(value) for name, value in vars(self.cuts).items()}
+        save_arrays(arrays, file)
 
     @classmethod
     def load(cls, file: Path) -> "Histories":
-        """Read what `save` wrote: a .npz with `items`, `offsets`, `tied` and `n_items`.
+        """Read what `save` wrote: a .npz with `items`, `offsets`, `tied`, `n_items`, and `TimeCuts` of a split in time.
 
         Raises:
             UserError: the file is missing or damaged, or its arrays do not fit each other.
@@ -180,4 +234,27 @@ class Histories:
         tied = arrays["tied"]
         if tied.dtype != np.bool_ or len(tied) != len(items) or tied[offsets[:-1][np.diff(offsets) > 0]].any():
             raise UserError(f"{file}: tied must say of each item whether it has the time of the one before; {AGAIN}")
-        return cls(items, offsets, n_items, tied)
+        return cls(items, offsets, n_items, tied, _loaded_cuts(arrays, offsets, file))
+
+
+def _windows(starts: NDArray[np.int64], first: NDArray[np.int64], stops: NDArray[np.int64]) -> Examples:
+    """Each position from a user's `first` up to `stops` as a target behind all before it."""
+    n_targets = np.maximum(stops - first, 0)
+    users = np.repeat(np.arange(len(starts)), n_targets)
+    before = np.repeat(np.cumsum(n_targets) - n_targets, n_targets)
+    return Examples(starts[users], first[users] + np.arange(n_targets.sum()) - before)
+
+
+def _loaded_cuts(arrays: Mapping[str, NDArray[Any]], offsets: NDArray[np.int64], file: Path) -> TimeCuts | None:
+    names = {field.name for field in fields(TimeCuts)} & arrays.keys()
+    if not names:
+        return None
+    if len(names) < len(fields(TimeCuts)):
+        raise UserError(f"{file} must hold all of a split in time or nothing, got {', '.join(sorted(names))}; {AGAIN}")
+    train, validation = arrays["train_stops"], arrays["validation_stops"]
+    bounds = (offsets[:-1], train, validation, offsets[1:])
+    if any(len(each) != len(offsets) - 1 for each in bounds) or any(
+        (low > high).any() for low, high in pairwise(bounds)
+    ):
+        raise UserError(f"{file}: the cuts in time must lie within each user's history, in order; {AGAIN}")
+    return TimeCuts(train, validation, bool(arrays["all_targets"]))

@@ -151,6 +151,7 @@ def write_package(folder: Path, models: Sequence[PackagedModel], n_beams: int, s
             "n_items": histories.n_items,
             "data": digest([partial / HISTORIES], partial),
             "version": digest(sorted(file for file in partial.rglob("*") if file.is_file()), partial)[:16],
+            "split": "leave_one_out" if histories.cuts is None else "time",
             "signature": {"inputs": INPUTS, "outputs": OUTPUTS},
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -252,6 +253,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         inputs="\n".join(inputs),
         outputs="\n".join(outputs),
         n_beams=manifest["n_beams"],
+        split=SPLITS_IN_WORDS[manifest["split"]],
     )
 
 
@@ -259,6 +261,10 @@ def _shown(figures: Mapping[str, Any], split: str, metric: str) -> str:
     return f"{figures[split][metric]:.3f}" if split in figures else "-"
 
 
+SPLITS_IN_WORDS = {
+    "leave_one_out": "Leave-one-out: each user's last item but one (validation) or last (test).",
+    "time": "Split in time: what came after one moment (validation) or another (test), of all users alike.",
+}
 CARD_TEXT = """\
 # A recommender made by genrec
 
@@ -269,7 +275,7 @@ in, oldest first, and the items that may follow come out, best first.
 |---|---|---|---|---|---|
 {rows}
 
-Leave-one-out, all items ranked, the history excluded, each user's last item but one (validation) or last (test).
+{split} All items ranked, the history excluded.
 
 ## Use
 

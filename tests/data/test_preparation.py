@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrec.data.preparation import core_rows, describe, number_keys, prepare, sorted_rows
+from genrec.data.preparation import TimeSplit, core_rows, describe, number_keys, prepare, sorted_rows
 from genrec.errors import UserError
+from genrec.sequences.histories import SPLITS
 
 # user, item, time, rating; of the 3-core only u and v with a, b, c
 ROWS = [
@@ -30,8 +31,15 @@ def frame(rows, *columns):
     return table.astype({"user_key": "str", "item_key": "str"})
 
 
-def prepared(interactions, user=3, item=1, repeats="keep", ties="file"):
-    return prepare(interactions, min_user_interactions=user, min_item_interactions=item, repeats=repeats, ties=ties)
+def prepared(interactions, user=3, item=1, repeats="keep", ties="file", split=None):
+    return prepare(
+        interactions,
+        min_user_interactions=user,
+        min_item_interactions=item,
+        repeats=repeats,
+        ties=ties,
+        split=split,
+    )
 
 
 def histories_of(result):
@@ -263,3 +271,92 @@ def test_an_interaction_at_the_time_of_the_users_one_before_is_tied():
     interactions = pd.DataFrame(rows, columns=["user_key", "item_key", "time"])
     prepared = prepare(interactions, min_user_interactions=3, min_item_interactions=1, repeats="keep", ties="file")
     assert prepared.histories.tied.tolist() == [False, True, False, False, False, True]
+
+
+# u and v span all of 20 days, w comes on day 12, x is gone after day 6; each has an item a day, y alone after day 15
+DAY = 86_400
+SPANS = {"u": range(20), "v": range(0, 20, 2), "w": range(12, 20), "x": range(6)}
+LOG = [(user, "y" if user == "v" and day > 15 else f"i{day % 4}", DAY * day) for user in SPANS for day in SPANS[user]]
+
+
+def in_time(first, second, targets="all", rows=LOG):
+    split = TimeSplit(first, second, targets == "all")
+    return prepared(frame(rows, "user_key", "item_key", "time"), split=split)
+
+
+def days_of_targets(result, split):
+    times = result.interactions["time"].to_numpy()
+    return (times[result.histories.examples(split).ends] // DAY).tolist()
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [("1970-01-11", "1970-01-16"), ("1970-01-11T00:00:00+00:00", "1970-01-15T23:00:00-01:00"), (21 / 44, 32 / 44)],
+)
+def test_two_moments_cut_the_log_for_all_users_alike(moments):
+    result = in_time(*moments)
+    assert days_of_targets(result, "train") == [*range(1, 10), 2, 4, 6, 8, *range(1, 6)]
+    assert days_of_targets(result, "validation") == [*range(10, 15), 10, 12, 14, 13, 14]
+    assert days_of_targets(result, "test") == [*range(15, 20), 16, 18, *range(15, 20)]
+    assert (result.statistics["train_until"], result.statistics["validate_until"]) == (10 * DAY, 15 * DAY)
+
+
+def test_the_split_says_what_stands_where_and_who_is_new():
+    statistics = in_time("1970-01-11", "1970-01-16").statistics
+    assert {name: statistics[name] for name in statistics if "train_" in name or "_targets" in name} == {
+        "train_until": 10 * DAY,
+        "n_train_interactions": 21,
+        "n_validation_targets": 10,
+        "n_test_targets": 12,
+    }
+    assert (statistics["n_validation_users"], statistics["n_test_users"]) == (3, 3)
+    assert (statistics["n_new_users"], statistics["n_new_items"]) == (1, 1)
+
+
+def test_of_each_user_the_first_target_may_stand_for_all():
+    result = in_time("1970-01-11", "1970-01-16", "first")
+    assert (days_of_targets(result, "validation"), days_of_targets(result, "test")) == ([10, 10, 13], [15, 16, 15])
+
+
+@given(st.floats(0.2, 0.6), st.floats(0.65, 0.9), st.sampled_from(["first", "all"]))
+def test_nothing_of_an_earlier_split_is_later_than_anything_of_a_later_one(first, second, targets):
+    result = in_time(first, second, targets)
+    times, histories = result.interactions["time"].to_numpy(), result.histories
+    known = [times[histories.examples(split).ends] for split in SPLITS]
+    assert max(known[0]) < result.statistics["train_until"] <= min(known[1])
+    assert max(known[1]) < result.statistics["validate_until"] <= min(known[2])
+
+
+def test_interactions_of_one_second_stand_on_one_side():
+    rows = [(user, item, 7 * (step // 3)) for user in "uv" for step, item in enumerate("abcdefghi")]
+    result = in_time(0.4, 0.7, rows=rows)  # the 7th and the 12th of eighteen
+    assert (result.statistics["train_until"], result.statistics["validate_until"]) == (7, 14)
+    assert result.statistics["n_train_interactions"] == 6
+
+
+def test_the_default_split_holds_back_the_last_two_and_says_nothing_of_moments():
+    result = prepared(frame(LOG, "user_key", "item_key", "time"))
+    assert result.histories.cuts is None
+    assert not {"train_until", "n_new_users"} & result.statistics.keys()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (0.8, 0.3, "train_until must be before validate_until, got 0.8, .* and 0.3"),
+        ("1960-01-01", 0.9, "got 0 interactions to learn from"),
+        (0.5, "1999-01-01", "targets of 3 and 0 users; move prepare_data.time"),
+        ("1970-01-11", "1970-01-11", "set them further apart"),
+    ],
+)
+def test_moments_that_leave_a_part_empty_are_refused(first, second, message):
+    with pytest.raises(UserError, match=message):
+        in_time(first, second)
+
+
+def test_data_without_times_cannot_be_split_in_time():
+    rows = frame([row[:2] for row in LOG], "user_key", "item_key")
+    with pytest.raises(
+        UserError, match="have no times; name their column as fetch_data.columns.time, or set .*one_out"
+    ):
+        prepared(rows, split=TimeSplit(0.8, 0.9, False))

@@ -11,7 +11,7 @@ import genrec.data.formats
 import genrec.data.streaming
 import genrec.storage.output
 from genrec.data.manifest import Layout, Manifest, RawFile
-from genrec.data.preparation import prepare
+from genrec.data.preparation import TimeSplit, prepare
 from genrec.data.readers import interaction_batches, read_interactions
 from genrec.data.streaming import InteractionStore
 from genrec.errors import UserError
@@ -49,11 +49,11 @@ def given(folder, frame, layout=LAYOUT):
     return Manifest("interactions", RawFile("x.csv", "", layout))
 
 
-def streamed(folder, manifest, file, repeats="keep", ties="file", **rules):
+def streamed(folder, manifest, file, repeats="keep", ties="file", split=None, **rules):
     with InteractionStore.opened(folder, 1, progress_bar=False) as store:
         store.load(interaction_batches(folder, manifest))
         store.filter(**{**RULES, **rules}, repeats=repeats)
-        return store.write(ties, file)
+        return store.write(ties, file, split)
 
 
 def check_equal(folder, manifest, **options):
@@ -71,6 +71,24 @@ def check_equal(folder, manifest, **options):
             write_parquet(getattr(prepared, name), folder / file)
         assert filecmp.cmp(folder / "a", folder / "b", shallow=False)
     return theirs
+
+
+@pytest.mark.parametrize("split", [TimeSplit(0.6, 0.8, True), TimeSplit(0.7, "1970-01-01T00:00:35", False)])
+def test_a_split_in_time_gives_the_same_bytes(tmp_path, split):
+    found = check_equal(tmp_path, given(tmp_path, log()), split=split, repeats="drop")
+    several = found.statistics["n_test_targets"] > found.statistics["n_test_users"]
+    assert several == split.all_targets
+    assert found.histories.cuts.all_targets == split.all_targets
+
+
+def test_a_split_in_time_is_refused_in_the_same_words(tmp_path):
+    untimed = replace(LAYOUT, columns={"user_key": "u", "item_key": "i"})
+    manifest, split = given(tmp_path, log(), untimed), TimeSplit(0.6, 0.8, True)
+    with pytest.raises(UserError) as here:
+        check_equal(tmp_path, manifest, split=split)
+    with pytest.raises(UserError) as there:
+        streamed(tmp_path, manifest, tmp_path / "stream.parquet", split=split)
+    assert str(here.value) == str(there.value)
 
 
 @pytest.mark.parametrize("repeats", ["keep", "drop"])

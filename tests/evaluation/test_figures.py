@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from genrec.evaluation.figures import bootstrap_intervals, difference_intervals, differences, measure, pair_differences
+from genrec.evaluation.figures import (
+    bootstrap_intervals,
+    bootstrap_means,
+    difference_intervals,
+    differences,
+    measure,
+    pair_differences,
+)
 from genrec.retrieval.ranking import RankedItems
 
 
@@ -34,6 +41,27 @@ def test_an_interval_is_about_two_standard_errors_wide_each_way():
     error = (p * (1 - p) / n) ** 0.5
     assert low == pytest.approx(p - 1.96 * error, abs=0.25 * error)
     assert high == pytest.approx(p + 1.96 * error, abs=0.25 * error)
+
+
+def test_users_are_drawn_with_all_of_their_targets():
+    """Three targets of each user that are found or missed together tell no more than one."""
+    hits = (torch.arange(400) < 120).float()
+    alone = bootstrap_intervals({"recall": hits}, 500, seed=1)
+    three, user_ids = {"recall": hits.repeat_interleave(3)}, np.arange(400).repeat(3)
+    assert bootstrap_intervals(three, 500, seed=1, user_ids=user_ids)["recall"] == pytest.approx(alone["recall"])
+    low, high = bootstrap_intervals(three, 500, seed=1)["recall"]
+    assert high - low < 0.7 * (alone["recall"][1] - alone["recall"][0])  # by the root of three
+
+
+def test_users_count_by_their_targets():
+    # a user with three hits and one with a miss: means of 1, 0 or 3 / 4 are drawn, never 1 / 2
+    values, user_ids = np.array([[1.0, 1, 1, 0]]), np.array([1, 1, 1, 2])
+    assert set(bootstrap_means(values, 100, 0, user_ids).ravel().tolist()) == {0, 0.75, 1}
+
+
+def test_one_target_a_user_needs_no_users():
+    values = torch.rand(300, generator=torch.Generator().manual_seed(0))
+    assert bootstrap_intervals({"a": values}, 130, 5) == bootstrap_intervals({"a": values}, 130, 5, np.arange(1, 301))
 
 
 def test_users_who_are_all_alike_leave_no_doubt():

@@ -8,13 +8,15 @@ from genrec.evaluation.slices import (
     by_history_length,
     by_item_age,
     by_item_frequency,
+    by_new_item,
+    by_new_user,
     by_transition,
     overlap,
     quantile_groups,
     sliced_recall,
     wilson_interval,
 )
-from genrec.sequences.histories import Histories
+from genrec.sequences.histories import Histories, TimeCuts
 
 # In training 1 2, 3 2, 1 2; then a validation item, then the test's target.
 HISTORIES = Histories(np.array([1, 2, 1, 2, 3, 2, 2, 3, 1, 2, 4, 1], np.int32), np.array([0, 4, 8, 12]), n_items=4)
@@ -56,6 +58,36 @@ def test_the_age_of_an_item_is_that_of_its_first_training_interaction():
 def test_a_target_that_training_never_had_has_no_age():
     histories = Histories(np.array([1, 1, 2], np.int32), np.array([0, 3]), n_items=2)
     assert by_item_age(histories, np.array([1, 2, 3])).of_users.tolist() == [5]
+
+
+# Of the same users the first has trained on three, the second on none, the third on one; all later ones are tested.
+CUTS = TimeCuts(np.array([3, 4, 9]), np.array([3, 4, 9]), all_targets=True)
+IN_TIME = Histories(HISTORIES.items, HISTORIES.offsets, n_items=4, cuts=CUTS)
+
+
+def test_in_time_a_group_holds_targets_of_users():
+    assert by_history_length(IN_TIME).of_users.tolist() == [2, 0, 1, 2, 0, 1, 2]
+    assert by_item_frequency(IN_TIME).labels == ("0", "1", "3")
+    assert by_transition(IN_TIME).of_users.tolist() == [0, 1, 1, 1, 0, 1, 1]
+
+
+def test_in_time_users_and_items_of_which_nothing_was_learned_are_new():
+    assert by_new_user(IN_TIME).of_users.tolist() == [0, 1, 1, 1, 0, 0, 0]
+    assert by_new_item(IN_TIME).of_users.tolist() == [0, 0, 0, 1, 0, 1, 0]
+    assert not by_new_user(HISTORIES).of_users.any()
+
+
+def test_in_time_the_age_of_an_item_is_that_of_what_trained():
+    times = np.array([5, 6, 7, 90, 1, 2, 3, 4, 8, 94, 95, 96])
+    # item 1 at 5, item 2 at 6; what the second user took earlier was not learned from
+    assert by_item_age(IN_TIME, times, n_groups=2).of_users.tolist() == [1, 1, 1, 2, 1, 2, 0]
+
+
+def test_targets_of_one_user_count_as_one_draw():
+    groups, user_ids = Groups(("a", "b"), np.array([0, 0, 0, 0, 1])), np.array([1, 1, 2, 2, 2])
+    found = sliced_recall(np.array([1, 1, 9, 9, 1], np.int32), groups, 5, user_ids)
+    assert [(each["users"], each.get("targets"), each["recall"]) for each in found] == [(2, 4, 0.5), (1, None, 1.0)]
+    assert (found[0]["low"], found[0]["high"]) == wilson_interval(0.5, 2)
 
 
 def test_equal_numbers_are_never_parted():

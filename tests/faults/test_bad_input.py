@@ -102,7 +102,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_model(Ranker("wide_deep", n_items, [n_items + 1], 7), models / f"rankers/{name}.ckpt")
     for name, item in (("two_tower_test", 9), ("other", 10)):
         found = Candidates(torch.tensor([[item], [1]]), torch.zeros(2, 1))
-        found.save(folder / f"data/candidates/{name}.parquet")
+        found.save(folder / f"data/candidates/{name}.parquet", np.array([1, 2]))
     pd.DataFrame({"item_id": range(1, 10)}).to_parquet(folder / "data/prepared/interactions.parquet")
     return folder
 

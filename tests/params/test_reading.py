@@ -150,6 +150,10 @@ class TestValues:
             ("model.num_levels", 0, "input should be greater than or equal to 1"),
             ("prepare_data.min_user_interactions", 2, "input should be greater than or equal to 3"),
             ("prepare_data.ties", "fil", "input should be 'file', 'item' or 'hash'"),
+            ("prepare_data.split", "random", "input should be 'leave_one_out' or 'time'"),
+            ("prepare_data.time.train_until", 1.5, "must be a share between 0 and 1, or a date such as '1998-03-01'"),
+            ("prepare_data.time.train_until", "May", "must be a share between 0 and 1, or a date such as '1998-03-01'"),
+            ("prepare_data.time.train_until", True, "must be a share between 0 and 1, or a date such as '1998-03-01'"),
             (
                 "extract_embeddings.source",
                 "texts",

@@ -77,7 +77,7 @@ def ndcg(folder, network, change=lambda rows: rows):
     settings = RankerSettings(512, 0.02, 1e-4, 5, 3, "equal", 0, "32-true", 0, False)
     rows = builder.rows(found["validation"], "validation", np.full(9 * N_USERS, 4.0, np.float32))
     rows = change(without_repeats(rows))
-    fit_ranker(ranker, rows, draw_users(N_USERS, 0.2, 0), settings, FIVE, str(folder), CurveLogger())
+    fit_ranker(ranker, rows, draw_users(np.arange(N_USERS), 0.2, 0), settings, FIVE, str(folder), CurveLogger())
     test = change(without_repeats(builder.rows(found["test"], "test")))
     with torch.no_grad():
         scores = ranker.eval().scores(test.features, 0.0)

@@ -14,6 +14,7 @@ from genrec.sequences.histories import Histories
 HISTORIES = Histories(np.array([1, 2, 3, 4, 5, 2, 1, 5, 6], np.int32), np.array([0, 5, 9]), n_items=6)
 CANDIDATES = Candidates(torch.tensor([[4, 1], [6, 0]]), torch.tensor([[-1.0, -3.0], [-0.5, -torch.inf]]))
 RATINGS = np.arange(9, dtype=np.float32)
+USERS = np.arange(1, 101)
 
 
 def builder(**options):
@@ -72,16 +73,16 @@ def test_users_are_split_whole():
 
 
 def test_a_share_of_the_users_is_drawn_by_the_seed():
-    assert draw_users(100, 0.2, seed=0).sum() == 20
-    assert torch.equal(draw_users(100, 0.2, seed=0), draw_users(100, 0.2, seed=0))
-    assert not torch.equal(draw_users(100, 0.2, seed=0), draw_users(100, 0.2, seed=1))
-    assert draw_users(2, 0.01, seed=0).sum() == draw_users(2, 0.99, seed=0).sum() == 1
+    assert draw_users(USERS, 0.2, seed=0).sum() == 20
+    assert torch.equal(draw_users(USERS, 0.2, seed=0), draw_users(USERS, 0.2, seed=0))
+    assert not torch.equal(draw_users(USERS, 0.2, seed=0), draw_users(USERS, 0.2, seed=1))
+    assert draw_users(USERS[:2], 0.01, seed=0).sum() == draw_users(USERS[:2], 0.99, seed=0).sum() == 1
 
 
 def test_one_user_cannot_be_held_out_of_one():
     """No user was held out, and the training ended in "max() arg is an empty sequence"."""
     with pytest.raises(UserError, match=r"a ranker needs users to learn from and others .* at least 2, got 1; prepare"):
-        draw_users(1, 0.2, seed=0)
+        draw_users(USERS[:1], 0.2, seed=0)
 
 
 def test_a_transition_that_was_never_seen_is_rare_and_not_impossible():

@@ -6,7 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
-from genrec.sequences.histories import SPLITS, Histories
+from genrec.errors import UserError
+from genrec.sequences.histories import SPLITS, Histories, TimeCuts
 
 
 @pytest.fixture
@@ -108,3 +109,53 @@ def test_the_same_histories_make_the_same_bytes_with_every_python(histories, tmp
     histories.save(tmp_path / "histories.npz")
     content = (tmp_path / "histories.npz").read_bytes()
     assert hashlib.sha256(content).hexdigest() == "56662df47f52741e44ee5fbb127c9cd1bd9853bc681583873c68207cecdf216d"
+
+
+def cut_histories(all_targets):
+    """Users who are cut in the middle, before their first, after their last, and between the moments alone."""
+    items, offsets = np.arange(1, 15, dtype=np.int32), np.array([0, 5, 8, 11, 14])
+    cuts = TimeCuts(np.array([2, 5, 11, 11]), np.array([3, 5, 11, 14]), all_targets)
+    return Histories(items, offsets, n_items=14, cuts=cuts)
+
+
+def test_in_time_what_is_before_the_first_moment_trains():
+    histories = cut_histories(all_targets=True)
+    assert windows(histories, "train") == [([1], 2), ([9], 10), ([9, 10], 11)]
+    part = histories.train_part()
+    assert part.items.tolist() == [1, 2, 9, 10, 11]
+    assert part.offsets.tolist() == [0, 2, 2, 5, 5]
+
+
+def test_in_time_every_later_interaction_is_a_target_behind_all_before_it_but_a_users_first():
+    histories = cut_histories(all_targets=True)
+    assert windows(histories, "validation") == [([1, 2], 3), ([12], 13), ([12, 13], 14)]
+    assert windows(histories, "test") == [([1, 2, 3], 4), ([1, 2, 3, 4], 5), ([6], 7), ([6, 7], 8)]
+    assert histories.users_of(histories.examples("test")).tolist() == [1, 1, 2, 2]
+
+
+def test_in_time_each_users_first_target_may_stand_for_all():
+    histories = cut_histories(all_targets=False)
+    assert windows(histories, "train") == windows(cut_histories(all_targets=True), "train")
+    assert windows(histories, "validation") == [([1, 2], 3), ([12], 13)]
+    assert windows(histories, "test") == [([1, 2, 3], 4), ([6], 7)]
+    assert histories.users_of(histories.examples("validation")).tolist() == [1, 4]
+
+
+def test_leave_one_out_has_a_target_of_each_user(histories):
+    for split in ("validation", "test"):
+        assert histories.users_of(histories.examples(split)).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("all_targets", [False, True])
+def test_cuts_are_saved_with_their_items(tmp_path, all_targets):
+    cut_histories(all_targets).save(tmp_path / "histories.npz")
+    loaded = Histories.load(tmp_path / "histories.npz")
+    assert [windows(loaded, split) for split in SPLITS] == [windows(cut_histories(all_targets), s) for s in SPLITS]
+
+
+@pytest.mark.parametrize("train_stops", [[2, 5, 12, 11], [4, 5, 11, 11], [2, 5, 11]])
+def test_cuts_outside_of_a_history_are_refused(tmp_path, train_stops):
+    cuts = TimeCuts(np.array(train_stops), np.array([3, 5, 11, 14]), all_targets=True)
+    Histories(np.arange(1, 15, dtype=np.int32), np.array([0, 5, 8, 11, 14]), 14, cuts=cuts).save(tmp_path / "h.npz")
+    with pytest.raises(UserError, match=r"cuts in time must lie within .*dvc repro -f prepare_data"):
+        Histories.load(tmp_path / "h.npz")
