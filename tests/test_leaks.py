@@ -98,7 +98,7 @@ def world(request):
     return World(SPLITS[request.param])
 
 
-@pytest.mark.parametrize("encoder", ["bidirectional", "causal"])
+@pytest.mark.parametrize("encoder", ["bidirectional", "causal", "items"])
 @pytest.mark.parametrize("max_history", [3, 50])
 def test_no_batch_to_learn_from_holds_what_comes_later(world, encoder, max_history):
     loaders = [

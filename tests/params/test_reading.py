@@ -223,6 +223,7 @@ class TestValues:
 
     def test_a_loss_over_items_needs_a_generator_that_reads_them(self) -> None:
         content = changed("train_tiger.dense_loss_weight", 0.5)
+        content["train_tiger"]["generator"]["encoder"] = "causal"
         assert "train_tiger.dense_loss_weight: needs generator.encoder: items" in mistake_in(content)
         content["train_tiger"]["generator"]["encoder"] = "items"
         assert check_params(content, "params.yaml").train_tiger.dense_loss_weight == 0.5
