@@ -64,12 +64,16 @@ def parquet_stream(schema: "pa.Schema", file: Path) -> "Iterator[Callable[[pa.Ta
             waiting = pa.concat_tables([waiting, table])
             n_whole = len(waiting) // ROW_GROUP * ROW_GROUP
             if n_whole:
-                writer.write_table(waiting.slice(0, n_whole), row_group_size=ROW_GROUP)
+                append(waiting.slice(0, n_whole))
                 waiting = waiting.slice(n_whole)
+
+        def append(rows: pa.Table) -> None:
+            # in one chunk: the writer ends a page where a chunk ends, and asks only then whether its dictionary is full
+            writer.write_table(rows.combine_chunks(), row_group_size=ROW_GROUP)
 
         yield write
         if len(waiting):
-            writer.write_table(waiting, row_group_size=ROW_GROUP)
+            append(waiting)
 
 
 def read_parquet(file: Path, columns: list[str] | None = None) -> "pd.DataFrame":

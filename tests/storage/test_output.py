@@ -1,10 +1,12 @@
 """Results appear whole or not at all, and with the same bytes for the same content."""
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from genrec.errors import UserError
-from genrec.storage.output import read_metrics, read_parquet, replaced, write_metrics, write_parquet
+from genrec.storage.output import parquet_stream, read_metrics, read_parquet, replaced, write_metrics, write_parquet
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
@@ -52,6 +54,17 @@ def test_an_index_does_not_reach_the_file(tmp_path):
     write_parquet(frame, tmp_path / "a.parquet")
     write_parquet(frame.set_axis(["p", "q"]), tmp_path / "b.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_bytes_do_not_depend_on_where_a_piece_ends(tmp_path):
+    # more different values than a dictionary holds, so that the writer gives it up somewhere
+    frame = pd.DataFrame({"time": np.random.default_rng(0).permutation(400_000)})
+    write_parquet(frame, tmp_path / "whole.parquet")
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    with parquet_stream(table.schema, tmp_path / "pieces.parquet") as write:
+        for start in range(0, len(table), 10_000):
+            write(table.slice(start, 10_000))
+    assert (tmp_path / "pieces.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
 def test_metrics_are_sorted_and_rounded(tmp_path):
