@@ -80,6 +80,7 @@ def _save(package: Path, target: Path) -> None:
         [
             ParamSpec("k", "long", 10), ParamSpec("model", "string", ""), ParamSpec("exclude_history", "boolean", True),
             ParamSpec("temperature", "double", 0.0), ParamSpec("seed", "long", 0), ParamSpec("without_last", "long", 0),
+            ParamSpec("boost", "double", 0.0),
         ]
     )  # fmt: skip
     code = Path(importlib.import_module("genrec").__file__ or "").parent
