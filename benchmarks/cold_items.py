@@ -5,8 +5,8 @@
 DATA/prepared is what the stage `prepare_data` writes. One item in twenty is drawn and every interaction with it is left
 out of training; then the items are added by what is written about them, as `genrec.add_items` does. A user's last item
 is predicted from those before it, new ones included, and users are told apart by whether it is new. The boost of new
-items is chosen on the last item but one, by the harmonic mean of the recalls of new and known targets (Xian et al. 2017,
-arXiv 1703.04394). Intervals are 95 % bootstraps over users.
+items is chosen on the last item but one, by the harmonic mean of the recalls of new and known targets (Xian et al.
+2017, arXiv 1703.04394). Intervals are 95 % bootstraps over users.
 """
 
 import argparse
@@ -250,7 +250,8 @@ def row(name: str, split: Split, seed: int) -> Iterator[str]:
             values = each[users]
             low, high = bootstrap_intervals({"hits": values}, RESAMPLES, seed=0)["hits"]
             cells.append(f"{float(values.mean()):.3f} [{low:.3f}, {high:.3f}]")
-        yield f"| {name} | {BOOSTS[place]:g} | {cells[0]} | {cells[1]} | {int(is_new.sum())}, {int((~is_new).sum())} | {minutes:.1f} |"
+        counts = f"{int(is_new.sum())}, {int((~is_new).sum())}"
+        yield f"| {name} | {BOOSTS[place]:g} | {cells[0]} | {cells[1]} | {counts} | {minutes:.1f} |"
 
 
 def main() -> None:
