@@ -72,9 +72,9 @@ def export_tiger(network: TigerNetwork, encoder: Path, decoder: Path) -> None:
     """Write the two files that a beam search needs.
 
     Encoder: `history` (rows, max_history) int64 item_ids, padded with 0 on the right, to `output`, the states
-    (rows, positions, dim). Decoder: `history`, `memory` (those states), `target_tokens` (rows, 1, code_length) int64, to
-    the logits `output` (rows, code_length, code_num). Those of a level know the tokens of the levels above it: a
-    step of a search fills in what it has chosen and reads the next level; what stands behind is not looked at.
+    (rows, positions, dim). Decoder: `history`, `memory` (those states) and `target_tokens`, (rows, 1, code_length) int64,
+    to `output`, the logits (rows, code_length, code_num). Those of a level know the tokens of the levels above: a step
+    of a search fills in what it has chosen and reads the next level; what stands behind is not looked at.
 
     Raises:
         ValueError: the encoder is bidirectional, or onnx and onnxscript are not installed.
