@@ -72,7 +72,7 @@ def export_tiger(network: TigerNetwork, encoder: Path, decoder: Path) -> None:
     """Write the two files that a beam search needs.
 
     Encoder: `history` (rows, max_history) int64 item_ids, padded with 0 on the right, to `output`, the states
-    (rows, positions, dim). Decoder: `history`, `memory` (those states) and `target_tokens`, (rows, 1, code_length) int64,
+    (rows, positions, dim). Decoder: `history`, `memory` (those states) and `target_tokens` (rows, 1, code_length) int64
     to `output`, the logits (rows, code_length, code_num). Those of a level know the tokens of the levels above: a step
     of a search fills in what it has chosen and reads the next level; what stands behind is not looked at.
 
@@ -106,8 +106,13 @@ class _ParallelScores(nn.Module):
             self.register_buffer("table", network.item_vectors(torch.arange(network.n_items + 1)))
 
     def forward(self, history: Tensor) -> Tensor:
-        states = self.network.transformer(history, lambda items: F.embedding(items, self.table))
-        scores = last_states(states * self.network.log_scale.exp(), history) @ self.table.T
+        # padding stands on the right, so nothing is to be sorted, which ONNX could not do stably
+        transformer = self.network.transformer
+        states = transformer.input_norm(F.embedding(history, self.table) + transformer.position_embedding.weight)
+        for block in transformer.blocks:
+            states = block(states)
+        states = transformer.norm(states) * self.network.log_scale.exp()
+        scores = last_states(states, history) @ self.table.T
         if self.network.repeats is not None:
             scores = self.network.repeats.add_to(scores, history)
         return torch.cat([torch.full_like(scores[:, :1], -torch.inf), scores[:, 1:]], dim=1)
@@ -147,8 +152,8 @@ class _DecoderStep(_Encoder):
 
 
 def _example_histories(network: ParallelNetwork | TigerNetwork) -> Tensor:
-    """(3, max_history): full, of one item, and half of it; a size of 1 would be taken for the only one."""
-    history = torch.ones(3, network.max_history, dtype=torch.long)
+    """(7, max_history): full, of one item, and half of it; a size of 1 would be taken for the only one."""
+    history = torch.ones(7, network.max_history, dtype=torch.long)
     history[1, 1:] = 0
     history[2, (network.max_history + 1) // 2 :] = 0
     return history
