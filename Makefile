@@ -77,8 +77,8 @@ fingerprint: $(STAMP)  ## does this processor compute as the one of docs/fingerp
 ui: $(STAMP)  ## serve MLflow's pages and print the address of the runs [PORT=5000]
 	$(BIN)/python -m genrec.pipeline.ui --port $(or $(PORT),5000)
 
-serve: $(STAMP)  ## recommendations on http://127.0.0.1:8000, with a page for people [PORT=8000]
-	$(BIN)/python -m genrec.recommend.service --port $(or $(PORT),8000)
+serve: $(STAMP)  ## recommendations on http://127.0.0.1:8000, with a page for people [PORT=8000] [PACKAGE=data/package]
+	$(BIN)/python -m genrec.recommend.service --port $(or $(PORT),8000) --package $(or $(PACKAGE),data/package)
 
 preset: $(STAMP)  ## make preset NAME=beauty [FILE=data.gz [ITEMS=items.tsv]]: put a preset's values into params.yaml
 	$(BIN)/python -m genrec.params $(NAME) $(if $(FILE),--path $(FILE)) $(if $(ITEMS),--items $(ITEMS))

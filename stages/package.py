@@ -4,14 +4,16 @@ from pathlib import Path
 
 from genrec.errors import UserError
 from genrec.generators.entry import GeneratorEntry, generators
+from genrec.params.build_digits import BuildDigits
 from genrec.params.evaluate import Evaluate
 from genrec.params.evaluate_ranker import EvaluateRanker
+from genrec.params.extract_embeddings import ExtractEmbeddings
 from genrec.params.generate_candidates import GenerateCandidates
 from genrec.params.package import Package
-from genrec.params.reading import read_section
+from genrec.params.reading import read_section, read_seed
 from genrec.params.train_ranker import TrainRanker
 from genrec.pipeline.command import run_stage
-from genrec.serving.packaging import PackagedModel, RankedBy, Sources, Weights, write_package
+from genrec.serving.packaging import TOKENIZER, Origin, PackagedModel, RankedBy, Sources, Weights, write_package
 from genrec.storage.output import read_metrics, write_metrics
 
 HISTORIES = Path("data/prepared/histories.npz")
@@ -20,9 +22,11 @@ USERS = Path("data/prepared/users.parquet")
 CODE_TABLE = Path("data/code_table.npy")
 ITEM_EMBEDDINGS = Path("data/item_embeddings.npy")
 TRANSITIONS = Path("data/transitions.npz")
+RQVAE = Path("data/models/rqvae.ckpt")
 RANKERS = Path("data/models/rankers")
 RANKER_METRICS = Path("reports/evaluate_ranker/metrics.json")
 RANKER = "genrec.ranking.ranker.Ranker"
+TOKENIZER_NETWORK = "genrec.codes.tokenizer.rqvae.RqVaeNetwork"
 PACKAGE = Path("data/package")
 METRICS = Path("reports/package/metrics.json")
 
@@ -33,13 +37,23 @@ def main() -> None:
     unknown = next((name for name in chosen if name not in models), None)
     if unknown is not None:
         raise UserError(f"package.models: no model named {unknown!r}; known: {', '.join(models)}")
-    weights, ranks = {}, {}
+    weights, ranks = {TOKENIZER: Weights(TOKENIZER_NETWORK, RQVAE)}, {}
     for generator in generators():
         weights[generator.name] = Weights(generator.network, generator.checkpoint)
         weights[generator.ranked_name] = Weights(RANKER, RANKERS / generator.checkpoint.name)
         ranks[generator.name] = ranks[generator.with_memory_name] = generator.ranks_file
     sources = Sources(HISTORIES, ITEMS, USERS, CODE_TABLE, ITEM_EMBEDDINGS, TRANSITIONS, weights, ranks)
-    write_metrics(write_package(PACKAGE, [models[name] for name in chosen], n_beams, sources), METRICS)
+    write_metrics(
+        write_package(PACKAGE, [models[name] for name in chosen], n_beams, sources, origin_of_codes()), METRICS
+    )
+
+
+def origin_of_codes() -> Origin:
+    words, digits = read_section(ExtractEmbeddings).words, read_section(BuildDigits)
+    return Origin(
+        words.columns, words.dim, digits.embedding_digits, digits.word_digits, digits.code_num, digits.iterations,
+        read_seed(),
+    )  # fmt: skip
 
 
 def variants(generator: GeneratorEntry) -> list[PackagedModel]:

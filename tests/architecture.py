@@ -53,6 +53,7 @@ MOST_LINES = 200
 # A room may import those behind it.
 ROOMS = (
     "stages",
+    "add_items",
     "recommend",
     "trainers",
     "data",
@@ -479,7 +480,7 @@ def may_import(importer: str, imported: str) -> bool:
     if importer in BESIDE:
         return imported in BESIDE[importer]
     if imported in BESIDE:
-        return (importer, imported) == ("recommend", "pipeline") or (
+        return (importer in ("recommend", "add_items") and imported == "pipeline") or (
             importer in ("stages", "report") and (importer, imported) != ("report", "pipeline")
         )
     if imported == "stages" or importer not in ROOMS or imported not in ROOMS:

@@ -42,6 +42,21 @@ def test_the_package_answers_and_is_the_champion(project):
     assert line.removeprefix("items:").split(",") == [each["item"] for each in answer["recommendations"]]
 
 
+def test_every_user_is_recommended_what_the_evaluation_lists_by_every_packaged_model(project):
+    folder = project.folder / "data"
+    keys = ["", *pq.read_table(folder / "prepared/items.parquet")["item_key"].to_pylist()]
+    for model in json.loads((folder / "package/package.json").read_text())["models"]:
+        name, file = model["name"], f"{model['name']}.parquet"
+        project.run("python", "-m", "genrec.recommend", "--all", "-o", file, "--model", name, "--without-last", "1")
+        given: dict[str, list[str]] = {}
+        for row in pq.read_table(project.folder / file).to_pylist():
+            given.setdefault(row["user"], []).append(row["item"])
+        (project.folder / file).unlink()
+        lists = np.load(folder / f"ranks/{model['base']}.npz")[f"{name}/items"]
+        listed = [[keys[item] for item in row if item] for row in lists]
+        assert [of_user[: len(row)] for of_user, row in zip(given.values(), listed, strict=True)] == listed
+
+
 def test_a_second_run_executes_nothing_and_publishes_nothing(project):
     before = project.runs()
     output = project.dvc("repro")

@@ -61,6 +61,38 @@ def embed_words(items: pd.DataFrame, columns: Sequence[str], dim: int, seed: int
     return WordEmbeddings(np.pad(_reduced(weights, dim, seed), ((1, 0), (0, 0))), n_without)
 
 
+@dataclass(frozen=True)
+class WordModel:
+    """The terms, their weights and the components of `embed_words`, frozen: what it says of items that come later.
+
+    Attributes:
+        known: what `embed_words` gives the items that it was fitted to.
+    """
+
+    columns: Sequence[str]
+    known: WordEmbeddings
+    _vectorizer: Any
+    _components: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, items: pd.DataFrame, columns: Sequence[str], dim: int, seed: int) -> "WordModel":
+        """As `embed_words`, whose arguments and errors these are."""
+        columns = columns or described_by(items)
+        known = embed_words(items, columns, dim, seed)
+        vectorizer = _vectorizer()
+        weights = sparse.csr_array(vectorizer.fit_transform(_fields(items, columns)))
+        # the components, signs included, that turn weights into the vectors above: the weights' own least squares
+        svd = _svd(dim, seed).fit(weights)
+        signs = np.sign((np.asarray(svd.transform(weights)) * known.vectors[1:]).sum(axis=0))
+        return cls(columns, known, vectorizer, svd.components_ * signs[:, None])
+
+    def vectors(self, items: pd.DataFrame) -> NDArray[np.float32]:
+        """float32 (n, dim), a row for each of `items`; zero where it has no word of the items that it was fitted to."""
+        weights = sparse.csr_array(self._vectorizer.transform(_fields(items, self.columns)))
+        projected: NDArray[np.float32] = np.asarray(weights @ self._components.T, np.float32)
+        return projected
+
+
 def described_by(items: pd.DataFrame) -> list[str]:
     """The columns of an item table that say something of items: all but their ids.
 
@@ -120,18 +152,25 @@ def _weights(items: pd.DataFrame, columns: Sequence[str]) -> sparse.csr_array:
             f"the item table has no column {missing[0]!r}; it has {', '.join(map(str, items.columns))}; choose columns "
             "that it has, or fetch a table with more"
         )
-    return _tf_idf([[plain_text(value) for value in row] for row in zip(*(items[c] for c in columns), strict=True)])
+    return _tf_idf(_fields(items, columns))
+
+
+def _fields(items: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
+    return [[plain_text(value) for value in row] for row in zip(*(items[c] for c in columns), strict=True)]
 
 
 def _tf_idf(fields: list[list[str]]) -> sparse.csr_array:
     """(n_items, n_terms) float64, rows of length 1; terms of one item alone say nothing of what items share."""
-    from sklearn.feature_extraction.text import TfidfVectorizer  # here: it takes a second to import
-
-    vectorizer = TfidfVectorizer(analyzer=_terms, min_df=2)
     try:
-        return sparse.csr_array(vectorizer.fit_transform(fields))
+        return sparse.csr_array(_vectorizer().fit_transform(fields))
     except ValueError:  # it found no term at all
         return sparse.csr_array((len(fields), 0), dtype=np.float64)
+
+
+def _vectorizer() -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer  # here: it takes a second to import
+
+    return TfidfVectorizer(analyzer=_terms, min_df=2)
 
 
 def _terms(fields: list[str]) -> Iterator[str]:
@@ -143,16 +182,19 @@ def _terms(fields: list[str]) -> Iterator[str]:
 
 
 def _reduced(weights: sparse.csr_array, dim: int, seed: int) -> NDArray[np.float32]:
-    from sklearn.decomposition import TruncatedSVD
-
-    svd = TruncatedSVD(dim, random_state=seed)
-    vectors = svd.fit_transform(weights)
+    vectors = _svd(dim, seed).fit_transform(weights)
     # a component and its negative explain as much: the item that has most of it, of nearly equal ones the first, has
     # it positively
     sizes = np.abs(vectors)
     largest = (sizes >= sizes.max(axis=0) * (1 - 1e-6)).argmax(axis=0)
     signed: NDArray[np.float32] = (vectors * np.sign(vectors[largest, np.arange(dim)])).astype(np.float32)
     return signed
+
+
+def _svd(dim: int, seed: int) -> Any:
+    from sklearn.decomposition import TruncatedSVD
+
+    return TruncatedSVD(dim, random_state=seed)
 
 
 def join_embeddings(sources: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

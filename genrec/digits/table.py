@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genrec.digits.product_quantizer import fit_product_quantizer
+from genrec.digits.product_quantizer import ProductQuantizer, fit_product_quantizer
 from genrec.errors import UserError
 
 MOST_FITTED = 2**17  # items that a quantizer is fitted to; more add little and cost memory
@@ -34,12 +34,25 @@ def build_digits(
     Raises:
         UserError: a number of digits does not divide its source's dimensions.
     """
-    parts = [_digits(torch.from_numpy(vectors[1:]), n, code_num, iterations, seed) for vectors, n in sources]
-    codes = torch.cat(parts, dim=1).int()
+    quantizers = fit_quantizers(sources, code_num, iterations, seed)
+    codes = digits_of([vectors[1:] for vectors, _ in sources], quantizers)
     return torch.cat([codes.new_full((1, codes.shape[1]), -1), codes])
 
 
-def _digits(points: Tensor, num_digits: int, code_num: int, iterations: int, seed: int) -> Tensor:
+def fit_quantizers(
+    sources: Sequence[tuple[NDArray[np.float32], int]], code_num: int, iterations: int, seed: int
+) -> list[ProductQuantizer]:
+    """One for each source; the arguments are those of `build_digits`."""
+    return [_quantizer(torch.from_numpy(vectors[1:]), n, code_num, iterations, seed) for vectors, n in sources]
+
+
+def digits_of(vectors: Sequence[NDArray[np.float32]], quantizers: Sequence[ProductQuantizer]) -> Tensor:
+    """The digits of items, (n_items, digits of all sources) int32; of each source (n_items, dim), without padding."""
+    parts = [each.codes(torch.from_numpy(points)) for points, each in zip(vectors, quantizers, strict=True)]
+    return torch.cat(parts, dim=1).int()
+
+
+def _quantizer(points: Tensor, num_digits: int, code_num: int, iterations: int, seed: int) -> ProductQuantizer:
     if points.shape[1] % num_digits:
         raise UserError(
             f"digits must divide the dimensions of what they are made of, got {num_digits} digits of "
@@ -47,4 +60,4 @@ def _digits(points: Tensor, num_digits: int, code_num: int, iterations: int, see
         )
     generator = torch.Generator().manual_seed(seed)
     fitted = points[torch.randperm(len(points), generator=generator)[:MOST_FITTED].sort().values]
-    return fit_product_quantizer(fitted, num_digits, code_num, iterations, generator).codes(points)
+    return fit_product_quantizer(fitted, num_digits, code_num, iterations, generator)

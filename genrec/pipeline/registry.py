@@ -54,7 +54,7 @@ def _log_version(client: "MlflowClient", run_id: str, package: Path, name: str, 
     """The number of a new version, whose files are the run's."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as saved:
-        _save(package, Path(saved) / LOGGED)
+        save_package(package, Path(saved) / LOGGED)
         client.log_artifacts(run_id, str(Path(saved) / LOGGED), LOGGED)
     source = f"{client.get_run(run_id).info.artifact_uri}/{LOGGED}"
     tags = {VERSION: manifest["version"], DATA: manifest["data"], MODEL: manifest["models"][0]["name"]}
@@ -66,7 +66,7 @@ def _create_if_missing(client: "MlflowClient", name: str) -> None:
         client.create_registered_model(name, description="Packages of the pipeline; @champion is the best of them.")
 
 
-def _save(package: Path, target: Path) -> None:
+def save_package(package: Path, target: Path) -> None:
     """The package with its code, its signature, an example and the versions that it was made with."""
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import save_model
@@ -80,6 +80,7 @@ def _save(package: Path, target: Path) -> None:
         [
             ParamSpec("k", "long", 10), ParamSpec("model", "string", ""), ParamSpec("exclude_history", "boolean", True),
             ParamSpec("temperature", "double", 0.0), ParamSpec("seed", "long", 0), ParamSpec("without_last", "long", 0),
+            ParamSpec("boost", "double", 0.0),
         ]
     )  # fmt: skip
     code = Path(importlib.import_module("genrec").__file__ or "").parent

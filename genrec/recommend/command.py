@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--exclude", metavar="A,B,C", default="", help="items that may not be recommended")
     parser.add_argument("--allow", metavar="A,B,C", help="the only items that may")
     parser.add_argument("--temperature", type=float, default=0.0, help="above 0 a sample; default: 0, the best items")
+    parser.add_argument("--boost", type=float, default=0.0, help="added to the score of items that came after training")
     parser.add_argument("--seed", type=int, default=0, help="of the sample; default: 0")
     parser.add_argument(
         "--without-last", type=int, default=0, metavar="N",
@@ -69,7 +70,7 @@ def _run(options: argparse.Namespace) -> None:
         user=options.user, items=None if options.items is None else _keys(options.items), k=options.k,
         model=options.model, exclude_history=not options.with_history, exclude=_keys(options.exclude),
         allow=None if options.allow is None else _keys(options.allow), temperature=options.temperature,
-        seed=options.seed, without_last=options.without_last,
+        seed=options.seed, boost=options.boost, without_last=options.without_last,
     )  # fmt: skip
     (answer,) = recommender.recommend([request])
     print(json.dumps(asdict(answer), ensure_ascii=False, indent=2) if options.json else table(answer))
@@ -82,8 +83,9 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"--k must be at least 1, got {options.k}")
     if options.threads < 1:
         raise UserError(f"--threads must be at least 1, got {options.threads}")
-    if options.all and (options.exclude or options.allow is not None or options.temperature or options.json):
-        raise UserError("--all takes neither --exclude, --allow, --temperature nor --json; ask user by user for those")
+    of_one = ("exclude", "allow", "temperature", "boost", "json")
+    if options.all and any(getattr(options, name) not in ("", None, 0.0, False) for name in of_one):
+        raise UserError(f"--all takes none of --{', --'.join(of_one)}; ask user by user for those")
 
 
 def _keys(text: str) -> list[str]:

@@ -23,10 +23,13 @@ class Question(BaseModel):
     allow: list[Key] | None = Field(None, max_length=MAX_LIST, description="the only items that may")
     temperature: float = Field(0.0, ge=0, le=100, allow_inf_nan=False, description="0: the best; above: a sample")
     seed: int = Field(0, ge=0, lt=2**63, description="of the sample")
+    boost: float = Field(0.0, ge=0, le=1000, allow_inf_nan=False, description="of items that came after training")
     without_last: int = Field(0, ge=0, le=MAX_HISTORY, description="as if the last interactions had not happened")
 
     @model_validator(mode="after")
     def _names_one(self) -> "Question":
         if (self.user is None) == (self.items is None):
             raise ValueError("give either `user` or `items`")
+        if self.boost and self.temperature:
+            raise ValueError("give either `boost` or `temperature`")
         return self

@@ -91,9 +91,10 @@ class Reranked:
         items, log_probs = self.search(last_items(history, self.max_history))
         candidates = Candidates(items, log_probs.float().masked_fill(items == 0, -torch.inf))
         users, places = items.nonzero(as_tuple=True)
-        chances = self._chances(candidates, history, users, places).log()
+        chances = self._chances(candidates, history, users, places)
         by_item = chances.new_full(allowed.shape, -torch.inf)
-        by_item[users, items[users, places]] = chances
+        # the logarithm of 0 would be no item
+        by_item[users, items[users, places]] = chances.clamp_min(torch.finfo(chances.dtype).tiny).log()
         if sampling is None:
             listed = reorder(candidates, users, places, chances)
             first = first_allowed(listed, by_item.gather(1, listed), allowed, k)
@@ -102,7 +103,7 @@ class Reranked:
         return continued(first, self.alone, history, allowed, k, sampling)
 
     def _chances(self, candidates: Candidates, history: Tensor, users: Tensor, places: Tensor) -> Tensor:
-        """What the ranker gives each candidate, (n_rows,); above 0, as the logarithm of 0 would be no item."""
+        """What the ranker gives each candidate, (n_rows,)."""
         width = self.builder.max_history
         short = last_items(history, width)
         short = F.pad(short, (0, width - short.shape[1]))
@@ -112,8 +113,7 @@ class Reranked:
             "history": short[users],
             "signals": signals[users, places],
         }
-        scores = self.ranker.scores(rows, self.rating_weight).float()
-        return scores.clamp_min(torch.finfo(scores.dtype).tiny)
+        return self.ranker.scores(rows, self.rating_weight).float()
 
 
 def candidates_of(alone: Scoring | Searching, n: int) -> Search:

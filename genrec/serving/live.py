@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from genrec.errors import UserError
-from genrec.serving.packaging import MANIFEST
+from genrec.serving.packaging import MANIFEST, resolved
 
 T = TypeVar("T")
 Stamp = tuple[int, int, int]
@@ -38,7 +38,7 @@ class Live(Generic[T]):
 
     def _stamp_now(self) -> Stamp | None:
         try:
-            found = (self._folder / MANIFEST).stat()
+            found = (resolved(self._folder) / MANIFEST).stat()
         except OSError:
             return None
         return found.st_mtime_ns, found.st_ino, found.st_size

@@ -11,7 +11,7 @@ from mlflow.pyfunc.model import PythonModel
 from genrec.serving.recommender import Recommender, Request
 
 COLUMNS = ["request", "rank", "item", "title", "score", "source"]
-PARAMS = ("k", "model", "exclude_history", "temperature", "seed", "without_last")
+PARAMS = ("k", "model", "boost", "exclude_history", "temperature", "seed", "without_last")
 
 
 class PackagedRecommender(PythonModel):
@@ -25,7 +25,7 @@ class PackagedRecommender(PythonModel):
         """Answer each row of a frame.
 
         Args:
-            params: settings of `Request` that all rows share: k, model, exclude_history, temperature, seed,
+            params: settings of `Request` that all rows share: k, model, boost, exclude_history, temperature, seed,
                 without_last.
 
         Raises:

@@ -10,10 +10,10 @@ from typing import Any
 
 from genrec.errors import UserError
 from genrec.serving.catalogue import AGAIN, Catalogue
-from genrec.serving.packaging import ARGUMENTS, FORMAT, MANIFEST, WEIGHTS, PackagedModel
+from genrec.serving.packaging import ARGUMENTS, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, Origin, PackagedModel, resolved
 
 # what a package names is imported: nothing but networks of the project
-NETWORKS = ("genrec.networks.", "genrec.ranking.ranker.")
+NETWORKS = ("genrec.networks.", "genrec.ranking.ranker.", "genrec.codes.tokenizer.rqvae.")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Package:
         n_beams: of the searches, as in the evaluation.
         version: changes with every file of the package.
         data: of the histories; packages of equal data can be compared user by user.
+        n_trained: how many items models were trained on; those of higher item_ids came later.
+        origin: how items became codes.
     """
 
     folder: Path
@@ -34,14 +36,20 @@ class Package:
     n_beams: int
     version: str
     data: str
+    n_trained: int
+    origin: Origin
 
     @classmethod
     def open(cls, folder: Path) -> "Package":
         """Read the manifest.
 
+        Args:
+            folder: a package, or packages of which `current` names one.
+
         Raises:
             UserError: the folder is no package, or one of another format.
         """
+        folder = resolved(folder)
         file = folder / MANIFEST
         if not file.is_file():
             raise UserError(f"{file} not found; run `dvc repro package`, which makes it, or name another folder")
@@ -52,7 +60,7 @@ class Package:
             models = {each["name"]: PackagedModel.read(each) for each in content["models"]}
             return cls(
                 folder, models, dict(content["networks"]), int(content["n_beams"]), str(content["version"]),
-                str(content["data"]),
+                str(content["data"]), int(content["n_trained"]), Origin(**content["origin"]),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError) as damage:
             if isinstance(damage, UserError):
@@ -79,6 +87,26 @@ class Package:
     def catalogue(self) -> Catalogue:
         return Catalogue.load(self.folder)
 
+    @property
+    def code_num(self) -> int:
+        """Codes a level of the tokenizer."""
+        return int(self.network_arguments(TOKENIZER)["num_embeddings"])
+
+    def network_arguments(self, name: str) -> dict[str, Any]:
+        """Those of the constructor of a folder's network."""
+        from genrec.storage.checkpoint import network_arguments
+
+        arguments = json.loads((self.folder / name / ARGUMENTS).read_text(encoding="utf-8"))
+        return network_arguments(self._kind(name), arguments)
+
+    def _kind(self, name: str) -> Any:
+        module, _, kind = self.networks[name].rpartition(".")
+        if not f"{module}.".startswith(NETWORKS):
+            raise UserError(
+                f"{self.folder / MANIFEST}: a network must be of {NETWORKS[0]}*, got {self.networks[name]!r}"
+            )
+        return getattr(import_module(module), kind)
+
     def load_network(self, name: str) -> Any:
         """The network of a folder with its weights, on the CPU, in eval mode.
 
@@ -88,23 +116,20 @@ class Package:
         from safetensors import SafetensorError  # with torch, which who reads the catalogue alone does without
         from safetensors.torch import load_file
 
-        from genrec.storage.checkpoint import network_arguments
-
-        folder, named = self.folder / name, self.networks[name]
-        module, _, kind = named.rpartition(".")
-        if not f"{module}.".startswith(NETWORKS):
-            raise UserError(f"{self.folder / MANIFEST}: a network must be of {NETWORKS[0]}*, got {named!r}")
+        folder, kind = self.folder / name, self.networks[name].rpartition(".")[2]
         for part in (ARGUMENTS, WEIGHTS):
             if not (folder / part).is_file():
                 raise UserError(f"{folder / part} not found; {AGAIN}")
         try:
-            network = getattr(import_module(module), kind)
-            arguments = json.loads((folder / ARGUMENTS).read_text(encoding="utf-8"))
-            built = network(**network_arguments(network, arguments))
+            arguments = self.network_arguments(name)
+            built = self._kind(name)(**arguments)
             built.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+        except UserError:
+            raise
         except (SafetensorError, RuntimeError, ImportError, AttributeError, TypeError, ValueError) as mistake:
             reason = str(mistake).splitlines()[0]
             raise UserError(f"{folder} holds no {kind} ({reason}); {AGAIN}") from mistake
-        if arguments.get("n_items") != self.catalogue.n_items:
-            raise UserError(f"{folder} is of {arguments.get('n_items')} items, not {self.catalogue.n_items}; {AGAIN}")
+        n_items = arguments.get("n_items", self.catalogue.n_items)  # a tokenizer is of no catalogue
+        if n_items not in (self.catalogue.n_items, self.n_trained):
+            raise UserError(f"{folder} is of {n_items} items, not {self.catalogue.n_items}; {AGAIN}")
         return built.eval()

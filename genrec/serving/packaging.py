@@ -24,6 +24,10 @@ MANIFEST, CARD, TABLES, HISTORIES = "package.json", "README.md", "tables.npz", "
 TRANSITIONS = "transitions.npz"
 ITEMS, USERS, RANKS = "items.parquet", "users.parquet", "validation_ranks.npz"
 ARGUMENTS, WEIGHTS = "config.json", "model.safetensors"
+# of the frozen tokenizer, and what it was trained on
+TOKENIZER, EMBEDDINGS = "tokenizer", "item_embeddings.npz"
+# in a folder of packages, the name of the one that answers
+CURRENT = "current"
 # whose opinion of a candidate every ranker is given
 SEQUENCE_MODEL = "sasrec"
 
@@ -84,6 +88,24 @@ class PackagedModel:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """How items became codes, as params.yaml said, so that new items become codes in the same way.
+
+    Attributes:
+        word_columns, word_dim: of `extract_embeddings.words`.
+        embedding_digits, word_digits, digit_codes, iterations, seed: of `build_digits`.
+    """
+
+    word_columns: tuple[str, ...]
+    word_dim: int
+    embedding_digits: int
+    word_digits: int
+    digit_codes: int
+    iterations: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class Weights:
     """A checkpoint, and `module.Class` of the network that it loads into."""
 
@@ -96,7 +118,7 @@ class Sources:
     """Where the parts of a package come from.
 
     Attributes:
-        weights: by the folder of the package.
+        weights: by the folder of the package; that of the tokenizer is `TOKENIZER`.
         ranks: by the model's name, of those that validation measured.
     """
 
@@ -110,7 +132,9 @@ class Sources:
     ranks: Mapping[str, Path]
 
 
-def write_package(folder: Path, models: Sequence[PackagedModel], n_beams: int, sources: Sources) -> dict[str, int]:
+def write_package(
+    folder: Path, models: Sequence[PackagedModel], n_beams: int, sources: Sources, origin: Origin
+) -> dict[str, int]:
     """Write the package, whole or not at all; equal inputs give equal bytes.
 
     Args:
@@ -131,7 +155,7 @@ def write_package(folder: Path, models: Sequence[PackagedModel], n_beams: int, s
         )
     histories = Histories.load(sources.histories)
     tables = _tables(histories, sources)
-    folders = sorted({folder for model in models for folder in model.folders})
+    folders = sorted({TOKENIZER} | {folder for model in models for folder in model.folders})
     with replaced(folder) as partial:
         for name in folders:
             _write_model(sources.weights[name].checkpoint, partial / name)
@@ -140,6 +164,7 @@ def write_package(folder: Path, models: Sequence[PackagedModel], n_beams: int, s
         save_arrays({name: _ranks(sources, name) for name in measured}, partial / RANKS)
         for name, source in ((HISTORIES, sources.histories), (ITEMS, sources.items), (USERS, sources.users)):
             _copy(source, partial / name)
+        save_arrays({"vectors": load_arrays(sources.item_embeddings)["array"]}, partial / TOKENIZER / EMBEDDINGS)
         if any(model.memory_share or model.ranker for model in models):
             _copy(sources.transitions, partial / TRANSITIONS)
         manifest = {
@@ -149,15 +174,30 @@ def write_package(folder: Path, models: Sequence[PackagedModel], n_beams: int, s
             "n_beams": n_beams,
             "n_users": histories.n_users,
             "n_items": histories.n_items,
+            "n_trained": histories.n_items,
+            "origin": asdict(origin),
             "data": digest([partial / HISTORIES], partial),
-            "version": digest(sorted(file for file in partial.rglob("*") if file.is_file()), partial)[:16],
             "split": "leave_one_out" if histories.cuts is None else "time",
             "signature": {"inputs": INPUTS, "outputs": OUTPUTS},
         }
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        (partial / CARD).write_text(model_card(manifest), encoding="utf-8")
+        seal(partial, manifest)
         size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
     return {"n_models": len(models), "n_users": histories.n_users, "n_items": histories.n_items, "bytes": size}
+
+
+def seal(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest and the card of a package whose other files are there; its version is made of all bytes."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in (MANIFEST, CARD))
+    named = {name: value for name, value in manifest.items() if name != "version"}
+    manifest["version"] = hashlib.sha256((digest(files, folder) + json.dumps(named)).encode()).hexdigest()[:16]
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(model_card(manifest), encoding="utf-8")
+
+
+def resolved(folder: Path) -> Path:
+    """The package of a folder: itself, or of a folder of packages the one that its file `current` names."""
+    file = folder / CURRENT
+    return folder / Path(file.read_text(encoding="utf-8").strip()).name if file.is_file() else folder
 
 
 def digest(files: Sequence[Path], root: Path) -> str:
@@ -254,6 +294,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         outputs="\n".join(outputs),
         n_beams=manifest["n_beams"],
         split=SPLITS_IN_WORDS[manifest["split"]],
+        n_new=manifest["n_items"] - manifest["n_trained"],
     )
 
 
@@ -302,11 +343,13 @@ history gets the most popular items, and the answer says so.
   those of the model beside which the memory stands, a ranked one also a ranker's of its own
 - `items.parquet`, `users.parquet`: the source's keys beside the numbers that the models know
 - `histories.npz`: all users' histories; `tables.npz`: semantic IDs, item embeddings, popularity
+- `tokenizer/`: what new items become codes by
 - `transitions.npz`, where a model needs it: which items stood near which
 - `validation_ranks.npz`: where each user's held-out item ranked, by which two packages are compared
 
 ## Limits
 
-It knows the items that it was trained on and no others; items that it does not know are left out of a history. What the
-data favour, such as what is popular, it favours too. `histories.npz` holds what every user did: guard it.
+It knows the items of `items.parquet` and no others, {n_new} of which came after training; items that it does not know
+are left out of a history. What the data favour, such as what is popular, it favours too. `histories.npz` holds what
+every user did: guard it.
 """

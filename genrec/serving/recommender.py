@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,6 +31,7 @@ class Request:
         user: a user's key in the source, or
         items: keys of somebody's items, oldest first.
         model: a name of the package; None for the one that stands first there.
+        boost: what is added to the score of items that came after training, 0 or above.
         exclude_history: recommend nothing that is in the history.
         exclude: keys of items that may not be recommended.
         allow: keys of the only items that may; None for all.
@@ -42,6 +44,7 @@ class Request:
     items: Sequence[str] | None = None
     k: int = 10
     model: str | None = None
+    boost: float = 0.0
     exclude_history: bool = True
     exclude: Sequence[str] = ()
     allow: Sequence[str] | None = None
@@ -56,6 +59,10 @@ class Request:
             raise UserError(f"k must be at least 1, got {self.k}")
         if not 0 <= self.temperature < float("inf"):
             raise UserError(f"temperature must be 0 or above, got {self.temperature}; 0 gives the best items")
+        if not 0 <= self.boost < float("inf"):
+            raise UserError(f"boost must be 0 or above, got {self.boost}")
+        if self.boost and self.temperature:
+            raise UserError("boost orders the best items and temperature draws others; give one of them")
         if self.without_last < 0:
             raise UserError(f"without_last must be 0 or above, got {self.without_last}")
         if not 0 <= self.seed < 2**63:
@@ -99,11 +106,16 @@ class Answer:
 
 
 class _Asked(NamedTuple):
-    """A request in numbers."""
+    """A request in numbers.
+
+    Attributes:
+        read: of the history what the model knows.
+    """
 
     request: Request
     model: str
     history: NDArray[np.int32]
+    read: NDArray[np.int32]
     allowed: NDArray[np.bool_]
     note: str
     unknown: int
@@ -122,6 +134,7 @@ class Recommender:
         self.package = package
         self._models: dict[str, RanksItems] = {}
         self._networks: dict[str, Any] = {}
+        self._known: dict[str, int] = {}
         self._tables: dict[str, NDArray[np.int32]] = {}
 
     @classmethod
@@ -164,9 +177,13 @@ class Recommender:
         Returns:
             Rows in the order of the histories.
         """
-        history = _padded(histories)
-        ranks = self.model(self.package.model_named(model).name)
-        parts = [ranks.rank(part, self._allowed(part, exclude_history), k) for part in history.split(USERS_AT_ONCE)]
+        name = self.package.model_named(model).name
+        ranks, n_known = self.model(name), self.n_known(name)
+        parts = []
+        for start in range(0, len(histories), USERS_AT_ONCE):
+            part = histories[start : start + USERS_AT_ONCE]
+            read = _padded([each[each <= n_known] for each in part])
+            parts.append(ranks.rank(read, self._allowed(_padded(part), exclude_history), k))
         return Ranked(torch.cat([part.items for part in parts]), torch.cat([part.log_probs for part in parts]))
 
     def model(self, name: str) -> RanksItems:
@@ -179,12 +196,21 @@ class Recommender:
         """The semantic IDs that a model speaks, (n_items + 1, length); the package's where it speaks none."""
         return self._tables.get(name, self.catalogue.codes)
 
+    def n_known(self, name: str) -> int:
+        """How many items of the catalogue, from the first on, exist for a model; the others came after its training."""
+        if name == POPULARITY or self.catalogue.n_items == self.package.n_trained:
+            return self.catalogue.n_items
+        self.model(name)
+        return self._known[name]
+
     def _load(self, name: str) -> RanksItems:
         model = self.package.model_named(name)
         network = self._network(model.base)
+        n_items = self.package.network_arguments(model.base)["n_items"]
+        self._known[name] = n_items if model.ranker is None else self.package.n_trained
         alone: Scoring | Searching
         if model.ranks == "scores":
-            alone = Scoring(network.scores, network.max_history)
+            alone = Scoring(self._scores(network, n_items), network.max_history)
         else:
             alone = Searching(network.generator, network.max_history, self.package.n_beams)
             table = getattr(network.generator, "code_table", None)
@@ -193,6 +219,12 @@ class Recommender:
         if model.ranker is not None:
             return self._reranked(alone, name, model.ranker)
         return self._with_memory(alone, network, model.memory_share) if model.memory_share else alone
+
+    def _scores(self, network: Any, n_items: int) -> Any:
+        missing = self.catalogue.n_items - n_items
+        if not missing:
+            return network.scores
+        return lambda history: F.pad(network.scores(history), (0, missing), value=-torch.inf)
 
     def _with_memory(self, alone: Scoring | Searching, network: Any, share: float) -> RanksItems:
         # here: most answers need neither, nor the second of imports
@@ -208,10 +240,17 @@ class Recommender:
 
         sequence, histories = self._network(SEQUENCE_MODEL), self.catalogue.histories
         builder = RowBuilder(
-            histories, self.catalogue.popularity, sequence.scores, self._transitions,
+            histories, self.catalogue.popularity, self._scores(sequence, self.package.n_trained), self._transitions,
             min(settings.max_history, sequence.max_history),
         )  # fmt: skip
-        search = candidates_of(alone, settings.n_candidates)
+        proposed, n_known = candidates_of(alone, settings.n_candidates), self.package.n_trained
+
+        def search(history: Tensor) -> tuple[Tensor, Tensor]:
+            items, log_probs = proposed(history)
+            order = (items > n_known).int().argsort(dim=1, stable=True)  # a ranker compares with the first
+            items = items.gather(1, order)
+            return items.masked_fill(items > n_known, 0), log_probs.gather(1, order)
+
         return Reranked(alone, search, alone.max_history, self._network(name), builder, settings.rating_weight)
 
     def _network(self, folder: str) -> Any:
@@ -234,8 +273,13 @@ class Recommender:
     def _asked(self, request: Request) -> _Asked:
         model = self.package.model_named(request.model).name
         history, note, unknown = self._history(request)
-        if not len(history):
-            model = POPULARITY
+        read = history[history <= self.n_known(model)]
+        if len(read) < len(history):
+            n_new = len(history) - len(read)
+            new = f"{n_new} items of the history came after the training of {model}, which reads the others"
+            note = f"{note}; {new}" if note else new
+        if not len(read):
+            model, read = POPULARITY, history
         allowed = np.ones(self.catalogue.n_items + 1, bool)
         if request.allow is not None:
             chosen, left_out = self.catalogue.ids_of(request.allow)
@@ -249,7 +293,7 @@ class Recommender:
         if request.exclude_history:
             allowed[history] = False
         allowed[0] = False
-        return _Asked(request, model, history, allowed, note, unknown)
+        return _Asked(request, model, history, read, allowed, note, unknown)
 
     def _history(self, request: Request) -> tuple[NDArray[np.int32], str, int]:
         """A history in item_ids, what is to be said of it, and how many of its items are unknown."""
@@ -276,7 +320,12 @@ class Recommender:
         allowed = torch.from_numpy(np.stack([each.allowed for each in group]))
         # no more than there are: a list of a million places would be padding
         k = min(max(each.request.k for each in group), self.catalogue.n_items)
-        return self.model(first.model).rank(_padded([each.history for each in group]), allowed, k, sampling)
+        ranks = self.model(first.model)
+        if first.request.boost and self.catalogue.n_items > self.package.n_trained:
+            from genrec.serving.new_items import Boosting
+
+            ranks = Boosting(ranks, self.package.n_trained, first.request.boost)
+        return ranks.rank(_padded([each.read for each in group]), allowed, k, sampling)
 
     def _allowed(self, history: Tensor, exclude_history: bool) -> Tensor:
         allowed = torch.ones(len(history), self.catalogue.n_items + 1, dtype=torch.bool)
@@ -312,7 +361,7 @@ def _groups(asked: Sequence[_Asked]) -> Iterator[list[int]]:
     for place, each in enumerate(asked):
         alone = place if each.request.temperature else -1
         # a wider search may find other items: nobody's list depends on what others ask for
-        groups.setdefault((each.model, each.request.k, alone), []).append(place)
+        groups.setdefault((each.model, each.request.k, each.request.boost, alone), []).append(place)
     for places in groups.values():
         for start in range(0, len(places), USERS_AT_ONCE):
             yield places[start : start + USERS_AT_ONCE]

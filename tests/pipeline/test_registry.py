@@ -25,11 +25,12 @@ def test_packages_are_registered_once_and_the_better_one_is_the_champion(tmp_pat
     experiment = client.create_experiment("genrec", artifact_location=(tmp_path / "mlartifacts").as_uri())
     (tmp_path / "data").mkdir()
     world = make_world(tmp_path / "data")
+    models = ("sasrec", "tiger", "parallel_with_memory")
 
     def publish(rank: int) -> str:
         """Register a package whose users' held-out items all stand at a rank; the champion after it."""
         save_arrays({"sasrec/validation/excluded": np.full(N_USERS, rank)}, world.folder / "sasrec.npz")
-        world.repackage()
+        world.repackage(*models)
         run = client.create_run(experiment)
         register_package(client, run.info.run_id, tmp_path, "genrec")
         return str(client.get_model_version_by_alias("genrec", "champion").version)
@@ -45,6 +46,13 @@ def test_packages_are_registered_once_and_the_better_one_is_the_champion(tmp_pat
     given = model.predict(frame, params={"k": 4})
     answers = Recommender.load(world.package).recommend([Request(user="u1", k=4), Request(items=["i1", "i2"], k=4)])
     assert given["item"].tolist() == [each.item for answer in answers for each in answer.recommendations]
+    everybody = [f"u{user}" for user in range(1, N_USERS + 1)]
+    for name in ("tiger", "parallel_with_memory"):
+        given = model.predict(pd.DataFrame({"user": everybody}), params={"k": 10, "model": name, "without_last": 1})
+        answers = Recommender.load(world.package).recommend(
+            [Request(user=user, model=name, without_last=1) for user in everybody]
+        )
+        assert given["item"].tolist() == [each.item for answer in answers for each in answer.recommendations]
     assert not list(Path(tmp_path / "mlartifacts").rglob("*.pkl"))
 
 

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("world"))
+    world = make_world(tmp_path_factory.mktemp("world"))
+    world.repackage("sasrec", "tiger", "parallel", "parallel_with_memory")
+    return world
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +39,9 @@ def same_items(given: list[dict], wanted: list[dict]) -> bool:
 
 
 def test_many_who_ask_at_once_get_each_the_answer_that_is_theirs(world, service):
+    models = ("sasrec", "tiger", "parallel", "parallel_with_memory")
     questions = [
-        {"user": f"u{1 + place % N_USERS}", "model": ("sasrec", "tiger")[place % 2], "k": 1 + place % 7}
+        {"user": f"u{1 + place % N_USERS}", "model": models[place // N_USERS], "k": 1 + place % 7}
         for place in range(160)
     ]
     with ThreadPoolExecutor(16) as pool:

@@ -105,13 +105,14 @@ def test_a_folder_that_is_no_package_says_which_stage_makes_one(tmp_path):
 
 def test_models_beside_one_another_share_their_weights(world):
     world.repackage("tiger_with_memory", "tiger")
-    assert sorted(each.name for each in world.package.iterdir() if each.is_dir()) == ["tiger"]
+    assert sorted(each.name for each in world.package.iterdir() if each.is_dir()) == ["tiger", "tokenizer"]
     assert (world.package / "transitions.npz").is_file()
 
 
 def test_a_ranked_model_brings_its_ranker_and_the_sequence_model_that_the_ranker_asks(world):
     world.repackage("tiger", "tiger_ranked")
-    assert sorted(each.name for each in world.package.iterdir() if each.is_dir()) == ["sasrec", "tiger", "tiger_ranked"]
+    folders = sorted(each.name for each in world.package.iterdir() if each.is_dir())
+    assert folders == ["sasrec", "tiger", "tiger_ranked", "tokenizer"]
     assert "| TIGER, ranked | `tiger_ranked` | - | - | 0.250 | 0.125 |" in (world.package / "README.md").read_text()
 
 

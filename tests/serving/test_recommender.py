@@ -14,7 +14,8 @@ from genrec.retrieval.ranking import RankedItems, rank_by_scores, rank_found, se
 from genrec.retrieval.transitions import Transitions
 from genrec.serving.recommender import Recommender, Request
 
-ALONE = ["sasrec", "tiger"]
+ALONE = ["sasrec", "tiger", "parallel"]
+SCORING = ("sasrec", "parallel")
 MODELS = [f"{name}{kind}" for name in ALONE for kind in ("", "_with_memory", "_ranked")]
 
 
@@ -39,7 +40,7 @@ def offline(world: World, name: str, k: int = 10) -> dict[str, torch.Tensor]:
         return with_memory(world, base, k).lists
     if name.endswith("_ranked"):
         return reranked(world, base, k)
-    if name == "sasrec":
+    if name in SCORING:
         ranked = rank_by_scores(network.scores, world.histories, "test", network.max_history, k, 16, False)
     else:
         found = search_users(
@@ -52,7 +53,7 @@ def offline(world: World, name: str, k: int = 10) -> dict[str, torch.Tensor]:
 
 def with_memory(world: World, name: str, k: int) -> RankedItems:
     network, memory = world.networks[name], Transitions.load(world.folder / "transitions.npz", N_ITEMS)
-    if name == "sasrec":
+    if name in SCORING:
         both = WithMemory(network.scores, memory, SHARE, network.repeats)
         return rank_by_scores(both.scores, world.histories, "test", network.max_history, k, 16, False)
     found = search_users(
@@ -67,7 +68,7 @@ def reranked(world: World, name: str, k: int) -> dict[str, torch.Tensor]:
     network, histories = world.networks[name], world.histories
     search = (
         search_by_scores(network.scores, RANKED.n_candidates)
-        if name == "sasrec"
+        if name in SCORING
         else search_by_generation(network.generator, RANKED.n_candidates)
     )
     candidates = retrieve(search, histories, "test", network.max_history, 16)

@@ -1,0 +1,1 @@
+"""The command that adds items to a package."""
