@@ -39,7 +39,7 @@ from genrec.retrieval.ranking import RankedItems, ScoresItems, rank_by_scores, r
 from genrec.retrieval.ranks import ranks_in_lists
 from genrec.retrieval.transitions import Transitions
 from genrec.sequences.batches import segment_loader, window_loader
-from genrec.sequences.histories import EVALUATED_SPLITS, Histories, Split
+from genrec.sequences.histories import EVALUATED_SPLITS, Histories, Split, TimeCuts
 from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.files import save_arrays
 from genrec.storage.output import read_parquet
@@ -171,7 +171,10 @@ class Experiment:
         starts, lengths = self.histories.offsets[users], self.histories.lengths[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return Histories(self.histories.items[places], offsets, self.histories.n_items)
+        cuts, moved = self.histories.cuts, offsets[:-1] - starts
+        if cuts is not None:
+            cuts = TimeCuts(cuts.train_stops[users] + moved, cuts.validation_stops[users] + moved, cuts.all_targets)
+        return Histories(self.histories.items[places], offsets, self.histories.n_items, cuts=cuts)
 
     def _deciding_users(self) -> NDArray[np.int64]:
         n_users = min(DECIDING_USERS, self.histories.n_users)

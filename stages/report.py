@@ -11,9 +11,11 @@ import torch
 
 from genrec.codes.item_embeddings import load_embeddings
 from genrec.codes.tokenizer.rqvae import RqVaeNetwork
+from genrec.data.words import item_categories, item_words
 from genrec.evaluation.audit import Audit
 from genrec.evaluation.evaluator import load_ranks
 from genrec.evaluation.figures import differences
+from genrec.evaluation.list_figures import ListMeasurer
 from genrec.evaluation.tokenization import likeness_by_prefix, lost_by_level
 from genrec.generators.entry import generators, proposing_generators
 from genrec.params.evaluate import Evaluate
@@ -80,13 +82,17 @@ def main() -> None:
     times = known_times(seconds, statistics["rows_read"])
     on_test = {name.partition("/")[0]: each for name, each in ranks.items() if name.endswith("/test/excluded")}
     k = 10 if 10 in config.ks else max(config.ks)
+    measurer = list_measurer(histories, config.bootstrap_samples, seed)
+    compared = comparisons(
+        on_test, groups_of_users(histories, times), k, config.bootstrap_samples, seed, user_ids["test"]
+    )
     results = merge_results(
         metrics=[read_metrics(file) for file in metrics],
         intervals=[read_metrics(file) for file in intervals],
         differences=differences(ranks, references, config.ks, config.bootstrap_samples, seed, user_ids),
-        comparisons=comparisons(
-            on_test, groups_of_users(histories, times), k, config.bootstrap_samples, seed, user_ids["test"]
-        ),
+        comparisons={
+            model: {**each, "lists": measurer.figures(items[model][:, :k])} for model, each in compared.items()
+        },
     )  # fmt: skip
     write_metrics(results, RESULTS)
     tokenizer = read_metrics(TOKENIZER_FIGURES)
@@ -135,6 +141,13 @@ def main() -> None:
     )
     with written(PAGE) as partial:
         partial.write_text(report_page(found), encoding="utf-8")
+
+
+def list_measurer(histories: Histories, n_resamples: int, seed: int) -> ListMeasurer:
+    """What measures lists by the tokenizer's codes and by the item table."""
+    items = read_parquet(ITEMS)
+    codes = load_arrays(CODE_TABLE)["array"][:, :-1]
+    return ListMeasurer(histories, codes, item_words(items), item_categories(items), n_resamples, seed)
 
 
 def figures_of_stages(pipeline: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 from genrec.evaluation.audit import Audit, sample_of_users
 from genrec.report.comparisons import comparisons, groups_of_users
 from genrec.report.findings import Codes, Findings
+from genrec.report.lists_section import MEASURES
 from genrec.report.results_page import merge_results, model_titles
 from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Histories
@@ -66,6 +67,11 @@ def results_of(models, ranks, histories, times):
                             for split, protocols in tree.items()}  # fmt: skip
     values["tiger"]["invalid_beams_share"] = 0.001
     compared = comparisons(ranks, groups_of_users(histories, times), 10, 20, SEED)
+    for model in models:
+        compared[model]["lists"] = {
+            f"{name}_at_10": {"value": round(random.random(), 6), "low": 0.01, "high": 0.99} for name in MEASURES
+        }
+        compared[model]["lists"]["gini_at_10"] = {"value": 0.5}
     return merge_results([values], [intervals], {}, compared)
 
 

@@ -74,6 +74,6 @@ def test_a_metric_reruns_evaluations_alone_and_is_seen(extended):
         PUBLISHING,
     }
     values = json.loads((extended.folder / "reports/results.json").read_text())["popularity"]["values"]
-    assert values["test"]["kept"]["novelty_at_10"] > 0
-    assert "novelty@10" in (extended.folder / "reports/results.md").read_text()
+    assert values["test"]["kept"]["tail_share_at_10"] > 0
+    assert "tail share@10" in (extended.folder / "reports/results.md").read_text()
     extended.run("python", "-m", "pytest", "-q", "--doctest-modules", "genrec/evaluation/measures.py")

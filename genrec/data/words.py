@@ -1,4 +1,4 @@
-"""Item embeddings of the words of the item table: TF-IDF of words and pairs of words, reduced by a truncated SVD."""
+"""The words of the item table: as sets, and as item embeddings by TF-IDF of words and pairs, reduced by an SVD."""
 
 import json
 import re
@@ -16,6 +16,9 @@ from genrec.errors import UserError
 
 WORD = re.compile(r"\w\w+")
 IDS = ("item_id", "item_key")
+# where item tables keep categories, the finest first, and what may stand between two of them
+CATEGORIES = ("genres", "class", "categories", "category", "cluster")
+SEPARATORS = ("|", ", ", " ")
 
 
 @dataclass(frozen=True)
@@ -219,3 +222,56 @@ def _scaled(source: NDArray[np.float32]) -> NDArray[np.float32]:
     centred = np.where(known[:, None], vectors - vectors[known].mean(axis=0), 0)
     length = np.sqrt(np.square(centred).sum() / max(known.sum(), 1))
     return (centred / (length if length > 0 else 1)).astype(np.float32)
+
+
+def item_words(items: pd.DataFrame) -> sparse.csr_array | None:
+    """Which words of two and more characters stand in an item's row, in whichever column but its ids.
+
+    Args:
+        items: a row for each item_id, in their order.
+
+    Returns:
+        bool (n_items + 1, n_words), row = item_id, row 0 empty; None where the table says nothing of items.
+
+    Example:
+        >>> items = pd.DataFrame({"item_id": [1, 2], "title": ["Red lacquer", "red"], "year": ["1995", None]})
+        >>> words = item_words(items)
+        >>> words.sum(axis=1).tolist()
+        [0, 3, 1]
+    """
+    columns = [column for column in items.columns if column not in IDS]
+    texts = [[plain_text(value) for value in items[column]] for column in columns]
+    return _members([WORD.findall(" ".join(row).lower()) for row in zip(*texts, strict=True)])
+
+
+def item_categories(items: pd.DataFrame) -> sparse.csr_array | None:
+    """Which categories, such as genres, each item belongs to, by the first column that is named like that.
+
+    Args:
+        items: a row for each item_id, in their order.
+
+    Returns:
+        bool (n_items + 1, n_categories), row = item_id, row 0 empty; None where no column has any.
+
+    Example:
+        >>> item_categories(pd.DataFrame({"class": ["Comedy Drama", "Drama"]})).sum(axis=0).tolist()
+        [1, 2]
+    """
+    name = next((name for name in CATEGORIES if name in items), None)
+    if name is None:
+        return None
+    texts = [plain_text(value) for value in items[name]]
+    separator = next((each for each in SEPARATORS if any(each in text for text in texts)), "\0")
+    return _members([[part.strip() for part in text.split(separator) if part.strip()] for text in texts])
+
+
+def _members(sets: Sequence[Sequence[str]]) -> sparse.csr_array | None:
+    """bool (n_sets + 1, n_names), columns in the order of the names; None where all are empty."""
+    names = sorted({name for each in sets for name in each})
+    if not names:
+        return None
+    place = {name: column for column, name in enumerate(names)}
+    rows = np.repeat(np.arange(1, len(sets) + 1), [len(set(each)) for each in sets])
+    columns = np.array([place[name] for each in sets for name in sorted(set(each))])
+    shape = (len(sets) + 1, len(names))
+    return sparse.csr_array((np.ones(len(rows), bool), (rows, columns)), shape=shape)

@@ -1,4 +1,4 @@
-"""Section 6: is a miss the search's or the model's, and do probabilities mean what they say?"""
+"""Section 7: is a miss the search's or the model's, and do probabilities mean what they say?"""
 
 from collections.abc import Mapping
 from typing import Any

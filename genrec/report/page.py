@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 from genrec.report.charts import looks
 from genrec.report.findings import Findings
 from genrec.report.generation_section import generation_section
+from genrec.report.lists_section import lists_section
 from genrec.report.outcome_sections import results_section, verdict
 from genrec.report.results_page import model_titles
 from genrec.report.run_section import run_section
@@ -25,6 +26,7 @@ SECTIONS = (
     ("verdict", "The verdict"),
     ("results", "Results"),
     ("slices", "Where models win and lose"),
+    ("lists", "Beyond accuracy"),
     ("tokenizer", "The tokenizer"),
     ("generation", "Generation"),
     ("users", "Thirty users"),
@@ -57,6 +59,7 @@ def report_page(found: Findings) -> str:
             verdict=verdict(found.results, titles, found.k),
             results=results_section(found, look),
             slices=slices_section(found, look),
+            lists=lists_section(found, look),
             tokenizer=tokenizer_section(found),
             generation=generation_section(found, look),
             users=users_section(found, look),

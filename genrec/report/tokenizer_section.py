@@ -1,4 +1,4 @@
-"""Section 5: what the semantic IDs are like."""
+"""Section 6: what the semantic IDs are like."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Section 8: how training went."""
+"""Section 9: how training went."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Section 7: thirty users, one card each."""
+"""Section 8: thirty users, one card each."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from genrec.data.words import embed_words, has_words, join_embeddings
+from genrec.data.words import embed_words, has_words, item_categories, item_words, join_embeddings
 from genrec.errors import UserError
 
 TITLES = ["red nail lacquer", "blue nail lacquer", "red lip balm", "blue lip balm", "shaving foam", "shaving brush"]
@@ -127,3 +127,34 @@ def test_a_table_of_ids_alone_has_no_words():
 @pytest.mark.parametrize(("dim", "is_enough"), [(6, True), (7, False)])
 def test_a_table_has_words_enough_for_as_many_dimensions_as_items_and_shared_words_allow(dim, is_enough):
     assert has_words(items(item_id=range(1, 7), title=TITLES), dim) == is_enough
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("genres", ["Film-Noir|Sci-Fi", "Sci-Fi", None]),
+        ("class", ["Film-Noir Sci-Fi", "Sci-Fi", ""]),
+        ("categories", ['[["Film-Noir", "Sci-Fi"], ["Sci-Fi"]]', '["Sci-Fi"]', "[]"]),
+        ("category", ["Film-Noir, Sci-Fi", "Sci-Fi", None]),
+    ],
+)
+def test_categories_are_told_apart_as_the_table_does(column, values):
+    found = item_categories(pd.DataFrame({"item_id": [1, 2, 3], "movie_title": ["a", "b", "c"], column: values}))
+    assert found.toarray().tolist() == [[False, False], [True, True], [False, True], [False, False]]
+
+
+def test_numbers_of_clusters_are_categories():
+    assert item_categories(pd.DataFrame({"cluster": [2, 0, 2]})).toarray()[1:, 1].tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("columns", [{}, {"title": ["a", "b"]}, {"class": [None, None]}])
+def test_a_table_without_categories_has_none(columns):
+    assert item_categories(pd.DataFrame({"item_id": [1, 2], **columns})) is None
+
+
+def test_words_are_those_of_all_columns_but_the_ids():
+    items = pd.DataFrame(
+        {"item_id": [1, 2], "item_key": ["key", "other"], "title": ["Red, red balm", None], "year": [1995, 7]}
+    )
+    assert item_words(table).toarray().tolist() == [[False] * 3, [True] * 3, [False] * 3]  # 1995, balm, red
+    assert item_words(table[["item_id", "item_key"]]) is None

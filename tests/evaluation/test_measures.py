@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
+import pytrec_eval
 import torch
 
 from genrec.evaluation.measures import coverage, popularity_bias, user_metrics
+from genrec.retrieval.ranks import ranks_in_lists
 
 
 def test_a_hit_counts_by_its_rank_within_k_only():
@@ -13,6 +16,24 @@ def test_a_hit_counts_by_its_rank_within_k_only():
     assert metrics["recall_at_5"].tolist() == [1, 1, 0]
     assert metrics["ndcg_at_5"].tolist() == pytest.approx([1, 1 / math.log2(5), 0])
     assert metrics["mrr_at_5"].tolist() == [1, 1 / 4, 0]
+
+
+def test_metrics_of_users_are_those_of_trec_eval():
+    random, k = np.random.default_rng(0), 10
+    lists = np.stack([random.permutation(30)[:k] + 1 for _ in range(200)])
+    targets = random.integers(1, 31, 200)
+    ours = user_metrics(ranks_in_lists(torch.from_numpy(lists), torch.from_numpy(targets)), [k])
+    names = {"recall_at_10": "recall_10", "ndcg_at_10": "ndcg_cut_10", "mrr_at_10": "recip_rank"}
+    evaluator = pytrec_eval.RelevanceEvaluator(
+        {str(user): {str(target): 1} for user, target in enumerate(targets)}, {"recall.10", "ndcg_cut.10", "recip_rank"}
+    )
+    run = {str(user): {str(item): -place for place, item in enumerate(row)} for user, row in enumerate(lists.tolist())}
+    theirs = evaluator.evaluate(
+        {user: {item: float(score) for item, score in row.items()} for user, row in run.items()}
+    )
+    for name, their_name in names.items():
+        expected = [theirs[str(user)][their_name] for user in range(200)]
+        assert ours[name].tolist() == pytest.approx(expected, abs=1e-6), name
 
 
 def test_each_k_has_metrics_of_its_own():
