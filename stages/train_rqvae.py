@@ -59,6 +59,7 @@ def main() -> None:
             BaseTrainer(model, training, stage.logger).train(
                 row_loader(features, config.batch_size, seed), whole_catalogue
             )
+        stage.end_others()
         model.eval()
         health = code_health(model.semantic_codes(features), shape.code_num)
         error = {"reconstruction_error": model.reconstruction_error(features)}

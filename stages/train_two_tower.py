@@ -61,6 +61,7 @@ def main() -> None:
             mixed_window_loader(histories, config.max_history, config.batch_size, seed, config.windows_per_epoch),
             window_loader(histories, "validation", config.max_history, config.batch_size, seed),
         )
+        stage.end_others()
         stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val/recall_at_10", "max"))
 
 

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from genrec.layers.processes import process_rank
 from genrec.storage.checkpoint import Saveable, save_model
 from genrec.storage.output import write_metrics
 from genrec.training.base import check_gpus
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger, Listener, write_curves
 from genrec.training.precision import precision_figure, processor_figure, resolve_precision
+from genrec.training.processes import refuse_unfit, start_processes, told_once
 from genrec.training.scratch import scratch
 
 if TYPE_CHECKING:
@@ -38,7 +41,8 @@ class TrainingStage:
     def __init__(
         self, name: str, trainer: "Trainer", runtime: "Runtime", seed: int, listener: Listener, prefix: str = ""
     ) -> None:
-        check_gpus(trainer.gpus, "trainer.gpus")
+        check_gpus(trainer.gpus, "trainer.gpus", several=trainer.devices)
+        refuse_unfit(name, trainer.devices * trainer.num_nodes)
         torch.set_num_threads(trainer.num_threads)
         torch.manual_seed(seed)
         self.name = name
@@ -57,14 +61,27 @@ class TrainingStage:
             inputs: the files that it reads.
             part: which of several trainings of the stage.
         """
-        with scratch(self.name, [*settings, self.trainer, self.precision, self.seed, part], inputs) as folder:
+        trainer = self.trainer
+        start_processes(trainer.devices, trainer.num_nodes, trainer.gpus)
+        torch.set_num_threads(trainer.num_threads)  # Lightning sets another where OMP_NUM_THREADS is not
+        # another number of processes learns from the same batches, so it may go on
+        one = replace(trainer, gpus=min(trainer.gpus, 1), devices=1, num_nodes=1, strategy="auto")
+        with scratch(self.name, [*settings, one, self.precision, self.seed, part], inputs) as folder, told_once(folder):
             yield folder
+
+    @staticmethod
+    def end_others() -> None:
+        """End all processes but the first, which writes what they have trained together."""
+        if process_rank() > 0:
+            raise SystemExit
 
     def config(self, kind: type[Config], folder: Path, **own: Any) -> Config:
         """A trainer's config: what all stages have in common, and this one's own."""
         return kind(
             experiment_name=self.name,
             gpus=self.trainer.gpus,
+            devices=self.trainer.devices,
+            num_nodes=self.trainer.num_nodes,
             precision=self.precision,
             random_seed=self.seed,
             progress_bar=self.progress_bar,
