@@ -32,15 +32,15 @@ def run_together(function: Callable[..., Any], folder: Path, *arguments: Any, n:
         process.start()
     answers = [_answer(here) for here, _ in ends]
     for process in processes:
-        process.join(60)
+        process.join(300)
     wrong = [error for is_right, error in answers if not is_right]
     assert not wrong, wrong
     return [value for _, value in answers]
 
 
 def _answer(here: Connection) -> tuple[bool, Any]:
-    if not here.poll(60):
-        raise TimeoutError("a process has not answered for a minute")
+    if not here.poll(300):
+        raise TimeoutError("a process has not answered for five minutes")
     answer: tuple[bool, Any] = here.recv()
     return answer
 
