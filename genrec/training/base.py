@@ -66,7 +66,7 @@ class BaseTrainer:
         config = self.config
         check_gpus(config.gpus, several=config.devices)
         n_together = config.devices * config.num_nodes
-        refuse_unfit(type(self.model).__name__, n_together)
+        refuse_unfit(type(self.model).__name__, n_together, self.model.modules())
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         pl.seed_everything(config.random_seed, workers=True, verbose=False)
         is_bfloat16 = config.precision == BFLOAT16

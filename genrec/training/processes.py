@@ -2,11 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
 from torch.distributed import DistError
 
 from genrec.errors import UserError
@@ -17,11 +18,11 @@ from genrec.training.scratch import TOLD
 
 @dataclass(frozen=True)
 class Fitness:
-    """Whether a model learns the same on several processes as on one.
+    """Whether a model, or a part of one, learns the same on several processes as on one.
 
     Attributes:
         stage: that trains it, without its prefix `train_`.
-        model: the class of its Lightning module.
+        model: the class of the Lightning module, or of a part that not each model of the stage has.
         why_not: empty where it does.
     """
 
@@ -37,7 +38,9 @@ FITNESS = (
     Fitness("sasrec", "SASRec"),
     Fitness("tiger", "Tiger"),
     Fitness("parallel", "Parallel"),
-    Fitness("rqvae", "RqVae", "its codes would be restarted by each process's share of the items"),
+    Fitness("rqvae", "RqVae"),
+    Fitness("rqvae", "EMAQuantizer", "its codes follow the mean of the inputs that a process has, not of all"),
+    Fitness("rqvae", "SinkhornQuantizer", "it spreads the inputs that a process has over the codes, not all"),
     Fitness("etegrec", "ETEGRec", "its alignments compare all targets of a batch, of which a process has its share"),
     Fitness("two_tower", "MatchModule", BATCH_NORM),
     Fitness("ranker", "CTRModule", BATCH_NORM),
@@ -45,18 +48,21 @@ FITNESS = (
 )
 
 
-def refuse_unfit(name: str, n: int) -> None:
+def refuse_unfit(name: str, n: int, parts: Iterable[nn.Module] = ()) -> None:
     """Refuse several processes for what would learn something else on them, or is not known to learn the same.
 
     Args:
         name: of a stage, or of a module's class.
         n: how many processes are to train it together.
+        parts: its modules, as far as they are known.
 
     Raises:
         UserError: the table does not say that it is fit.
     """
     found = [row for row in FITNESS if name in (f"train_{row.stage}", row.model)]
+    kinds = {type(part).__name__ for part in parts}
     reason = found[0].why_not if found else "nothing is known of it"
+    reason = reason or next((row.why_not for row in FITNESS if row.model in kinds and row.why_not), "")
     if n > 1 and reason:
         raise UserError(f"{name} cannot be trained by {n} processes: {reason}; set trainer.devices to 1")
 

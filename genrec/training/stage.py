@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import nn
 
 from genrec.layers.processes import process_rank
 from genrec.storage.checkpoint import Saveable, save_model
@@ -15,7 +16,7 @@ from genrec.training.base import check_gpus
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger, Listener, write_curves
 from genrec.training.precision import precision_figure, processor_figure, resolve_precision
-from genrec.training.processes import refuse_unfit, start_processes, told_once
+from genrec.training.processes import FITNESS, refuse_unfit, start_processes, told_once
 from genrec.training.scratch import scratch
 
 if TYPE_CHECKING:
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
     from genrec.params.trainer import Trainer
 
 Config = TypeVar("Config", bound=TrainingConfig)
+
+
+def check_machine(name: str, trainer: "Trainer") -> None:
+    """Refuse what a stage cannot train on: GPUs that are not there, or processes that its model is not fit for.
+
+    Raises:
+        UserError: one of them.
+    """
+    refuse_unfit(name, trainer.devices * trainer.num_nodes)
+    check_gpus(trainer.gpus, "trainer.gpus", several=trainer.devices)
 
 
 class TrainingStage:
@@ -41,8 +52,7 @@ class TrainingStage:
     def __init__(
         self, name: str, trainer: "Trainer", runtime: "Runtime", seed: int, listener: Listener, prefix: str = ""
     ) -> None:
-        check_gpus(trainer.gpus, "trainer.gpus", several=trainer.devices)
-        refuse_unfit(name, trainer.devices * trainer.num_nodes)
+        check_machine(name, trainer)
         torch.set_num_threads(trainer.num_threads)
         torch.manual_seed(seed)
         self.name = name
@@ -51,6 +61,11 @@ class TrainingStage:
         self.seed = seed
         self.precision = resolve_precision(trainer.precision, trainer.gpus, trainer.portable)
         self.logger = CurveLogger(listener, prefix=prefix)
+
+    def refuse_unfit_part(self, kind: type[nn.Module]) -> None:
+        """Refuse a part of the model that would learn something else on several processes."""
+        if any(row.model == kind.__name__ for row in FITNESS):
+            refuse_unfit(kind.__name__, self.trainer.devices * self.trainer.num_nodes)
 
     @contextmanager
     def scratch(self, settings: Sequence[Any], inputs: Sequence[Path], part: str = "") -> Iterator[Path]:

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 from genrec.errors import UserError
 from genrec.layers.processes import process_rank
 from genrec.models.parallel import Parallel
+from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
-from genrec.sequences.batches import segment_loader, window_loader
+from genrec.sequences.batches import row_loader, segment_loader, window_loader
 from genrec.sequences.histories import Histories
 from genrec.training.base import BaseTrainer, check_gpus
 from genrec.training.config import RankingConfig
@@ -24,6 +25,7 @@ from genrec.training.processes import FITNESS, refuse_unfit, start_processes
 
 pytestmark = pytest.mark.slow
 
+PROJECT = Path(__file__).parents[2]
 N_ITEMS, LONGEST, EPOCHS = 40, 8, 2
 
 
@@ -60,6 +62,23 @@ def parallel(**options):
     return model
 
 
+def rqvae(**options):
+    """More codes than items of an epoch use, so that some are restarted."""
+    model = RqVae(6, 8, 4, 16, num_levels=2, **options)
+    model.initialize_codebooks(features(), 2, 0)
+    with torch.no_grad():
+        model.quantizer.levels[0].codebook[3:6] += 9
+    return model
+
+
+def features():
+    return torch.randn(N_ITEMS + 1, 6, generator=torch.Generator().manual_seed(3))
+
+
+def rows(seed):
+    return row_loader(features(), 11, seed)
+
+
 def windows(seed):
     return window_loader(histories(), "train", LONGEST, 13, seed)
 
@@ -79,6 +98,8 @@ MODELS = {
         segments,
     ),
     "parallel": (parallel, {}, segments),
+    "RQ-VAE": (rqvae, {}, rows),
+    "RQ-VAE, rotation": (rqvae, {"quantizer": "rotation"}, rows),
 }
 
 
@@ -101,12 +122,14 @@ def train(name, folder, n, seed=0, epochs=EPOCHS):
     model, logger, steps = make(**arguments), CurveLogger(), Steps()
     settings = RankingConfig(
         max_epochs=epochs, gpus=0, early_stopping_patience=0, progress_bar=False, devices=n, checkpoint_dir=str(folder),
-        random_seed=seed, resume=True,
+        random_seed=seed, resume=True, monitor="val_loss" if make is rqvae else "val_ndcg_at_10",
+        monitor_mode="min" if make is rqvae else "max",
     )  # fmt: skip
     trainer = BaseTrainer(model, settings, logger)
     trainer.setup_trainer()
     trainer.trainer.callbacks.append(steps)
-    trainer.train(loader(seed), window_loader(histories(), "validation", LONGEST, 7, seed))
+    validation = rows(0) if loader is rows else window_loader(histories(), "validation", LONGEST, 7, seed)
+    trainer.train(loader(seed), validation)
     final = {key: value.numpy().copy() for key, value in model.state_dict().items()}
     return {"steps": steps.weights, "draws": steps.draws, "rows": logger.rows, "final": final}
 
@@ -213,14 +236,17 @@ def test_a_model_that_is_not_fit_is_refused_before_it_trains(tmp_path):
         BaseTrainer(type("Scaled", (SASRec,), {})(9), settings, CurveLogger()).setup_trainer()
     with pytest.raises(UserError, match=r"^train_two_tower cannot be trained by 2 processes: its layers normalise by"):
         refuse_unfit("train_two_tower", 2)
+    with pytest.raises(UserError, match=r"^RqVae cannot be trained by 2 processes: its codes follow the mean of"):
+        refuse_unfit("RqVae", 2, rqvae(quantizer="ema").modules())
+    refuse_unfit("RqVae", 1, rqvae(quantizer="ema").modules())
     refuse_unfit("train_two_tower", 1)
     refuse_unfit("train_sasrec", 2)
 
 
 def test_the_table_of_what_is_fit_names_all_that_trains():
     stages = {f"train_{row.stage}" for row in FITNESS}
-    assert stages == {file.stem for file in Path("stages").glob("train_*.py")}
-    code = "\n".join(file.read_text("utf-8") for file in Path("genrec").rglob("*.py"))
+    assert stages == {file.stem for file in (PROJECT / "stages").glob("train_*.py")}
+    code = "\n".join(file.read_text("utf-8") for file in (PROJECT / "genrec").rglob("*.py"))
     assert [row.model for row in FITNESS if not re.search(rf"^class {row.model}\(", code, re.MULTILINE)] == []
 
 
