@@ -14,12 +14,14 @@ ROOT = Path(__file__).parents[1]
 PRELOADED = ["processes_together", "genrec.training.base", "genrec.models.sasrec", "genrec.models.tiger"]
 
 
-def run_together(function: Callable[..., Any], folder: Path, *arguments: Any, n: int = 2) -> list[Any]:
-    """What a function returns in each of n processes; what it raises there fails the test here.
+def run_together(function: Callable[..., Any], folder: Path, *arguments: Any, dies: int = -1) -> list[Any]:
+    """What a function returns in each of two processes; what it raises there fails the test here.
 
     Args:
         folder: for the file through which they meet.
+        dies: the number of the process that will not live to answer, None for it; -1 for neither.
     """
+    n = 2
     context = multiprocessing.get_context("forkserver")
     os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     context.set_forkserver_preload(PRELOADED)
@@ -30,7 +32,9 @@ def run_together(function: Callable[..., Any], folder: Path, *arguments: Any, n:
     ]
     for process in processes:
         process.start()
-    answers = [_answer(here) for here, _ in ends]
+    for _, there in ends:
+        there.close()  # so that the end of a process is heard
+    answers = [(True, None) if rank == dies else _answer(here) for rank, (here, _) in enumerate(ends)]
     for process in processes:
         process.join(300)
     wrong = [error for is_right, error in answers if not is_right]
@@ -41,7 +45,10 @@ def run_together(function: Callable[..., Any], folder: Path, *arguments: Any, n:
 def _answer(here: Connection) -> tuple[bool, Any]:
     if not here.poll(300):
         raise TimeoutError("a process has not answered for five minutes")
-    answer: tuple[bool, Any] = here.recv()
+    try:
+        answer: tuple[bool, Any] = here.recv()
+    except EOFError:
+        return False, "a process ended without an answer"
     return answer
 
 

@@ -63,7 +63,7 @@ def ended_at_last(running: Together) -> Iterator[Together]:
 
 
 def finish(folder: Path, said: Path) -> tuple[int, str]:
-    status = start(folder, said).first.wait(600)
+    status = start(folder, said).first.wait(1800)
     return status, said.read_text(encoding="utf-8")
 
 
@@ -101,7 +101,7 @@ def test_the_other_process_ends_with_one_line_and_the_same_command_goes_on(
     whole = digests(prepared, [STAGE])
     remove_outputs(prepared, STAGE)
     with ended_at_last(start(prepared, prepared / "said")) as running:
-        wait_until(lambda: list(prepared.glob(f".genrec/scratch/{STAGE}-*/last.ckpt")), 300)
+        wait_until(lambda: list(prepared.glob(f".genrec/scratch/{STAGE}-*/last.ckpt")), 900)
         other = running.other
         os.kill(running.first.pid if struck == "first" else other, blow)
         wait_until(lambda: running.first.poll() is not None and not is_running(other), 30)

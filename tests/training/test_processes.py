@@ -1,6 +1,8 @@
 """Two processes learn what one does at the same batches, step by step; what would not is refused before any work."""
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from genrec.training.base import BaseTrainer, check_gpus
 from genrec.training.config import RankingConfig
 from genrec.training.curves import CurveLogger
 from genrec.training.lightning import Callback
-from genrec.training.processes import FITNESS, refuse_unfit, start_processes
+from genrec.training.processes import FITNESS, refuse_unfit, start_processes, told_once
 
 pytestmark = pytest.mark.slow
 
@@ -217,6 +219,42 @@ def test_a_loss_that_is_nan_in_one_process_ends_all_with_the_same_words(tmp_path
     first, second = run_together(explode, tmp_path, tmp_path / "run")
     assert first == second
     assert "epoch 1, batch 1, step 1: train_loss_seen is nan" in first
+
+
+class Dies(Callback):
+    """Ends one process at its third step, as the system does for want of memory."""
+
+    def __init__(self, rank):
+        self.rank = rank
+
+    def on_train_batch_start(self, trainer, model, *arguments):
+        if trainer.global_step == 2 and process_rank() == self.rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lose(folder, dying):
+    """What the other process says, once as a trainer and once as a stage does, which may be told already."""
+    settings = RankingConfig(max_epochs=9, gpus=0, devices=2, progress_bar=False, checkpoint_dir=str(folder))
+    trainer = BaseTrainer(sasrec(), settings, CurveLogger())
+    trainer.setup_trainer()
+    trainer.trainer.callbacks.append(Dies(dying))
+    folder.mkdir(exist_ok=True)
+    with pytest.raises(UserError) as error, told_once(folder):
+        trainer.train(segments(0), None)
+    with pytest.raises(SystemExit), told_once(folder):
+        raise error.value
+    return str(error.value)
+
+
+@pytest.mark.parametrize("dying", [0, 1])
+def test_a_process_whose_other_has_died_says_so_in_one_line_and_once(tmp_path, dying):
+    answers = run_together(lose, tmp_path, tmp_path / "run", dying, dies=dying)
+    message = answers[1 - dying]
+    assert re.match(
+        r"experiment: in epoch 1, batch 3, step 3: another of the 2 processes .* has ended; run ag", message
+    )
+    assert "\n" not in message
+    assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 def refuse_whole_batches(folder):
