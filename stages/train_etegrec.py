@@ -90,6 +90,7 @@ def main() -> None:
             ),  # fmt: skip
             window_loader(histories, "validation", size.max_history, config.batch_size, seed),
         )
+        stage.end_others()
         save_code_table(model.generator.code_table, CODE_TABLE)
         stage.write(model, MODEL, CURVES, METRICS, etegrec_trainer.summary())
 

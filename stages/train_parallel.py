@@ -57,6 +57,7 @@ def main() -> None:
             segment_loader(histories, config.max_history, config.batch_size, seed, config.shuffles_ties),
             window_loader(histories, "validation", config.max_history, config.batch_size, seed),
         )
+        stage.end_others()
         stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val_ndcg_at_10", "max"))
 
 

@@ -26,9 +26,8 @@ from genrec.retrieval.transitions import Transitions
 from genrec.sequences.histories import Histories
 from genrec.storage.checkpoint import load_model, save_model
 from genrec.storage.output import read_parquet, replaced
-from genrec.training.base import check_gpus
 from genrec.training.curves import Listener
-from genrec.training.stage import TrainingStage
+from genrec.training.stage import TrainingStage, check_machine
 
 HISTORIES = Path("data/prepared/histories.npz")
 INTERACTIONS = Path("data/prepared/interactions.parquet")
@@ -43,7 +42,7 @@ CURVES = Path("reports/train_ranker/history.csv")
 
 def main() -> None:
     config, trainer = read_section(TrainRanker), read_section(Trainer)
-    check_gpus(trainer.gpus, "trainer.gpus")
+    check_machine("train_ranker", trainer)
     torch.set_num_threads(trainer.num_threads)
     histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
     sasrec = load_model(SASRecNetwork, SASREC, n_items=histories.n_items).to(device)

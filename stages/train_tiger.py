@@ -74,6 +74,7 @@ def main() -> None:
             ),  # fmt: skip
             window_loader(histories, "validation", size.max_history, config.batch_size, seed),
         )
+        stage.end_others()
         stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val_ndcg_at_10", "max"))
 
 

@@ -63,6 +63,7 @@ def main() -> None:
             ),
             window_loader(histories, "validation", config.max_history, config.batch_size, seed),
         )
+        stage.end_others()
         stage.write(model, MODEL, CURVES, METRICS, stage.logger.summary("val/recall_at_10", "max"))
 
 

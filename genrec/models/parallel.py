@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrec.errors import UserError
+from genrec.layers.processes import SAME_DRAWS, total_of, weight_of
 from genrec.models.softmax import ItemSoftmax, VectorsOf
 from genrec.networks.generating.parallel import ParallelNetwork
 from genrec.retrieval.ranks import ranking_figures
@@ -83,22 +84,26 @@ class Parallel(ParallelNetwork, pl.LightningModule):
 
     def _digit_loss(self, states: Tensor, targets: Tensor) -> Tensor:
         """The mean cross-entropy of some digits: states (n, d), targets (n,)."""
-        drawn = torch.randperm(self.num_digits, device=states.device)[: self.num_trained_digits]
+        random = SAME_DRAWS.on(states.device)
+        drawn = torch.randperm(self.num_digits, device=states.device, generator=random)[: self.num_trained_digits]
         codes = self.digits[targets][:, drawn].long()
         return F.cross_entropy(self.logits_of_digits(states, drawn).flatten(0, 1), codes.flatten())
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `history` and the next item at each position, `target`, (batch, length), 0 = none."""
-        losses = self.losses(batch)
-        size = int((batch["target"] != 0).sum())
+        n_known = int((batch["target"] != 0).sum())
+        total = total_of(n_known, batch["target"].device)
+        losses = {name: loss * weight_of(n_known, total) for name, loss in self.losses(batch).items()}
         for name, loss in losses.items():
-            self.log(f"train_{name}", loss.detach(), on_step=False, on_epoch=True, batch_size=size)
+            self.log(f"train_{name}", loss.detach(), on_step=False, on_epoch=True, batch_size=total, sync_dist=True)
         return losses["loss"]
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Full ranking of `target` (batch,) after `history` (batch, length)."""
+        n_users = len(batch["target"])
+        total = total_of(n_users, self.device)
         for name, value in ranking_figures(self.scores(batch["history"]), batch["history"], batch["target"]).items():
-            self.log(f"val_{name}", value, batch_size=len(batch["target"]))
+            self.log(f"val_{name}", value * weight_of(n_users, total), batch_size=total, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(

@@ -12,6 +12,7 @@ from genrec.codes.code_table import collision_rate
 from genrec.codes.tokenizer.code_health import code_health, refuse_collapse
 from genrec.codes.tokenizer.quantizers import VectorQuantizer
 from genrec.codes.tokenizer.rqvae import Decoder, Encoder, RqVaeNetwork
+from genrec.layers.processes import gathered, total_of, weight_of
 from genrec.storage.checkpoint import load_folder, save_folder
 from genrec.training.lightning import pl
 from genrec.training.modes import evaluating
@@ -87,9 +88,11 @@ class RqVae(RqVaeNetwork, pl.LightningModule):
         losses = self.losses(features, latents)
         if batch_idx == 0:
             self._epoch_latents.clear()  # of an epoch that was broken off
-        self._epoch_latents.append(latents.detach())
+        self._epoch_latents.append(gathered(latents.detach()))
+        total = total_of(len(features), features.device)
+        losses = {name: value * weight_of(len(features), total) for name, value in losses.items()}
         for name, value in losses.items():
-            self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=len(features))
+            self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=total, sync_dist=True)
         return losses["loss"]
 
     def on_train_epoch_end(self) -> None:
@@ -102,9 +105,12 @@ class RqVae(RqVaeNetwork, pl.LightningModule):
         features = _features(batch)
         latents = self.encode(features)
         losses = self.losses(features, latents)
-        self._validated.append((self.quantizer.codes(latents), losses["recon_loss"].expand(len(features))))
-        self.log("val_loss", losses["loss"], batch_size=len(features))
-        self.log("val_recon_loss", losses["recon_loss"], batch_size=len(features))
+        reconstruction = losses["recon_loss"].expand(len(features))
+        self._validated.append((gathered(self.quantizer.codes(latents)), gathered(reconstruction)))
+        total = total_of(len(features), features.device)
+        for name in ("loss", "recon_loss"):
+            value = losses[name] * weight_of(len(features), total)
+            self.log(f"val_{name}", value, batch_size=total, sync_dist=True)
         return losses["loss"]
 
     def on_validation_epoch_end(self) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from genrec.choices import SasrecLoss, check_choice
+from genrec.layers.processes import total_of, weight_of
 from genrec.models.softmax import ItemSoftmax
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.retrieval.ranks import ranking_figures
@@ -55,13 +56,18 @@ class SASRec(SASRecNetwork, pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `history` (b, t) and the next item at each position, `target` (b, t), 0 = none."""
         loss = self.softmax(self(batch["history"]), batch, self.item_vectors, self.repeats)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=int((batch["target"] != 0).sum()))
+        n_known = int((batch["target"] != 0).sum())
+        total = total_of(n_known, loss.device)
+        loss = loss * weight_of(n_known, total)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=total, sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Full ranking of `target` (b,) after `history` (b, t)."""
+        n_users = len(batch["target"])
+        total = total_of(n_users, self.device)
         for name, value in ranking_figures(self.scores(batch["history"]), batch["history"], batch["target"]).items():
-            self.log(f"val_{name}", value, batch_size=len(batch["target"]))
+            self.log(f"val_{name}", value * weight_of(n_users, total), batch_size=total, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(

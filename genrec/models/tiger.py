@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from genrec.generation.itemwise import ItemwiseGenerator
+from genrec.layers.processes import summed, total_of, weight_of
 from genrec.networks.generating.tiger import TigerNetwork
 from genrec.retrieval.ranks import found_figures
 from genrec.training.lightning import pl
@@ -81,14 +82,16 @@ class Tiger(TigerNetwork, pl.LightningModule):
         """One step on `history` (batch, length) and `target`, (batch,) or (batch, length), 0 = none; or on tokens."""
         history, target = self._items_of(batch)
         target = target.view(len(history), -1)
+        n_known, size = (target != 0).sum(), total_of(len(target), target.device)
+        weight = weight_of(n_known, summed(n_known))
         memory, _, logits = self.generator.read(history, target)
-        loss = self.generator.code_loss(logits, target)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
+        loss = self.generator.code_loss(logits, target) * weight
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         if self.dense_loss_weight == 0:
             return loss
         assert isinstance(self.generator.network, ItemwiseGenerator)
-        dense = self.generator.network.item_loss(memory, history, target, self.num_negatives)
-        self.log("train_dense_loss", dense, on_step=False, on_epoch=True, batch_size=len(target))
+        dense = self.generator.network.item_loss(memory, history, target, self.num_negatives) * weight
+        self.log("train_dense_loss", dense, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss + self.dense_loss_weight * dense
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -101,11 +104,10 @@ class Tiger(TigerNetwork, pl.LightningModule):
 
     def _measure(self, batch: dict[str, Tensor], prefix: str) -> None:
         history, target = self._items_of(batch)
-        size, found = len(target), self.generator.generate(history, self.n_beams).items
+        size, found = total_of(len(target), target.device), self.generator.generate(history, self.n_beams).items
         loss = self.generator.code_loss(self.generator(history, target[:, None]), target[:, None])
-        self.log(f"{prefix}_loss", loss, batch_size=size)
-        for name, value in found_figures(found, history, target).items():
-            self.log(f"{prefix}_{name}", value, batch_size=size)
+        for name, value in {"loss": loss, **found_figures(found, history, target)}.items():
+            self.log(f"{prefix}_{name}", value * weight_of(len(target), size), batch_size=size, sync_dist=True)
 
     def _items_of(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """History and target as item_ids: a batch's own, or what its `input_ids` and `labels` spell."""

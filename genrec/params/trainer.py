@@ -15,6 +15,9 @@ class Trainer:
     precision: Literal["auto", "32-true", "bf16-mixed"]
     portable: Switch
     num_threads: Positive
+    devices: Positive
+    strategy: Literal["auto", "ddp"]
+    num_nodes: Positive
 
     @field_validator("portable")
     @classmethod
@@ -24,3 +27,18 @@ class Trainer:
                 "must be false where trainer.precision is bf16-mixed on a CPU, whose units for bfloat16 differ"
             )
         return portable
+
+    @field_validator("devices")
+    @classmethod
+    def _one_gpu_each(cls, devices: int, info: ValidationInfo) -> int:
+        gpus = info.data.get("gpus", 0)
+        if gpus not in (0, devices):
+            raise ValueError(f"must be {gpus} where trainer.gpus is {gpus}, a process for each GPU")
+        return devices
+
+    @field_validator("num_nodes")
+    @classmethod
+    def _several_for_ddp(cls, num_nodes: int, info: ValidationInfo) -> int:
+        if info.data.get("strategy") == "ddp" and info.data.get("devices", 1) * num_nodes == 1:
+            raise ValueError("must, or trainer.devices, be above 1 where trainer.strategy is ddp")
+        return num_nodes

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from genrec.errors import UserError
+from genrec.layers.processes import share_of
 from genrec.sequences.histories import Examples, Histories, Split
 
 GROUPED_BATCHES = 64  # batches are cut from stretches of this many that are sorted by length
@@ -75,6 +76,8 @@ class Rows(Dataset[dict[str, Tensor]]):
 class BatchSampler(Sampler[Any]):
     """The rows of each batch of an epoch, shuffled, with rows of like length together so that little is padded.
 
+    Of processes that train together each gets its share of each batch.
+
     Args:
         lengths: (n_rows,), or None where all rows are equally long.
         n_drawn: how many rows an epoch draws, without replacement; 0 draws all.
@@ -99,7 +102,8 @@ class BatchSampler(Sampler[Any]):
         # a generator draws at its first batch: Lightning makes a resumed run's iterator before it sets the epoch
         random = np.random.default_rng([self.seed, self.epoch])
         drawn = random.permutation(len(self.lengths))[: self.n_drawn]
-        yield from grouped_batches(drawn, self.lengths[drawn], len(self), random)
+        for rows in grouped_batches(drawn, self.lengths[drawn], len(self), random):
+            yield share_of(rows)
 
 
 class WindowSampler(Sampler[Any]):
@@ -135,7 +139,8 @@ class WindowSampler(Sampler[Any]):
 class SegmentSampler(Sampler[Any]):
     """Histories cut into stretches of at most `max_history` targets; where the first cut falls changes each epoch.
 
-    Every target of a long history is thus learned once an epoch, after a new beginning each time.
+    Every target of a long history is thus learned once an epoch, after a new beginning each time. Of processes that
+    train together each gets its share of each batch.
 
     Args:
         shuffles_ties: put interactions of one time into a new order each epoch.
@@ -165,7 +170,7 @@ class SegmentSampler(Sampler[Any]):
         order = random.permutation(len(segments))
         batches = grouped_batches(order, segments.lengths[order], self.n_batches, random)
         histories = self.histories.with_ties_shuffled(random) if self.shuffles_ties else self.histories
-        for rows in batches:
+        for rows in map(share_of, batches):
             yield DrawnExamples(segments.starts[rows], segments.ends[rows], histories)
 
     def _random(self) -> np.random.Generator:

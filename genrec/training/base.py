@@ -12,14 +12,17 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from genrec.errors import UserError
+from genrec.layers.processes import n_processes, of_the_first, process_rank, wait_for_all
+from genrec.sequences.batches import BatchSampler, SegmentSampler
 from genrec.storage.checkpoint import read_own_checkpoint, refuse_another_network
 from genrec.training.callbacks import EpochLines, EpochSeed, KeptCurves
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger
 from genrec.training.failures import FiniteTraining, WholeCheckpoints, failures_located
 from genrec.training.lightning import Callback, EarlyStopping, Logger, ModelCheckpoint, TensorBoardLogger, pl
-from genrec.training.lightning_internals import after_each_epoch, batches_read, name_next_file
+from genrec.training.lightning_internals import after_each_epoch, batches_read, name_next_file, only_note_termination
 from genrec.training.precision import BFLOAT16, Bfloat16
+from genrec.training.processes import refuse_unfit, start_processes
 
 HARMLESS_WARNINGS = (
     ".*does not have many workers.*",  # batches are built by whole-array indexing: workers would only copy them
@@ -61,13 +64,17 @@ class BaseTrainer:
         `train` and `test` do so themselves. What is changed on `self.trainer` before `train` holds for that training.
         """
         config = self.config
-        check_gpus(config.gpus)
+        check_gpus(config.gpus, several=config.devices)
+        n_together = config.devices * config.num_nodes
+        refuse_unfit(type(self.model).__name__, n_together, self.model.modules())
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         pl.seed_everything(config.random_seed, workers=True, verbose=False)
         is_bfloat16 = config.precision == BFLOAT16
         self.trainer = pl.Trainer(
             accelerator="gpu" if config.gpus else "cpu",
-            devices=config.gpus or 1,
+            devices=config.gpus or config.devices,
+            num_nodes=config.num_nodes,
+            strategy="ddp" if n_together > 1 else "auto",
             max_epochs=config.max_epochs,
             precision=None if is_bfloat16 else config.precision,  # type: ignore[arg-type]
             # a model that steps its optimizers itself also clips for itself
@@ -87,6 +94,8 @@ class BaseTrainer:
             use_distributed_sampler=False,
         )
         self._save_after_each_epoch(self.trainer)
+        if n_together > 1:
+            only_note_termination(self.trainer)
 
     def train(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None = None) -> None:
         """Fit, from the last whole epoch of an interrupted run if the config says so; restore the best weights.
@@ -102,10 +111,14 @@ class BaseTrainer:
         if val_dataloader is not None:
             check_loader(val_dataloader, "val_dataloader")
         trainer = self._fresh_trainer()
+        start_processes(self.config.devices, self.config.num_nodes, self.config.gpus)
+        for loader in (train_dataloader, val_dataloader):
+            check_shared(loader)
         last = self._last_checkpoint()
         if last is not None:
             refuse_another_network(self.model, last["state_dict"], self._last_file)
-            sys.stderr.write(f"resuming {self.config.experiment_name} after epoch {last['epoch']}\n")
+            if process_rank() == 0:
+                sys.stderr.write(f"resuming {self.config.experiment_name} after epoch {last['epoch']}\n")
             if isinstance(self.logger, CurveLogger):
                 self.logger.restore(last["curves"])
             sampler: Any = getattr(train_dataloader, "sampler", None)
@@ -123,6 +136,7 @@ class BaseTrainer:
             check_trained(trainer)
             if val_dataloader is not None:
                 self._restore_best()
+        wait_for_all()  # whoever comes first may remove the files
 
     def test(self, test_dataloader: DataLoader[Any]) -> dict[str, float]:
         """Lightning's test loop on the weights that the model has; {} when it logs nothing."""
@@ -151,6 +165,13 @@ class BaseTrainer:
         return Path(self.config.checkpoint_dir) / "last.ckpt"
 
     def _last_checkpoint(self) -> dict[str, Any] | None:
+        """What to go on from; of several processes one decides, since it removes what is damaged."""
+        if n_processes() == 1:
+            return self._own_last_checkpoint()
+        is_there = of_the_first(lambda: self._own_last_checkpoint() is not None)
+        return read_own_checkpoint(self._last_file) if is_there else None
+
+    def _own_last_checkpoint(self) -> dict[str, Any] | None:
         if not self.config.resume:
             self._last_file.unlink(missing_ok=True)
         last = read_own_checkpoint(self._last_file)
@@ -243,6 +264,20 @@ def check_loader(loader: Any, name: str) -> None:
         )
 
 
+def check_shared(loader: Any) -> None:
+    """Refuse, for several processes, a loader that would give each of them the whole batches.
+
+    Raises:
+        UserError: its sampler is none of `genrec.sequences.batches`.
+    """
+    sampler = getattr(loader, "sampler", None)
+    if n_processes() > 1 and loader is not None and not isinstance(sampler, BatchSampler | SegmentSampler):
+        raise UserError(
+            f"{n_processes()} processes need loaders of genrec.sequences.batches, which give each its share of a batch;"
+            f" this one's sampler is a {type(sampler).__name__}; set devices to 1"
+        )
+
+
 def check_trained(trainer: pl.Trainer) -> None:
     """Refuse what `check_loader` cannot see: a loader that knows no length and gave no batch.
 
@@ -253,20 +288,22 @@ def check_trained(trainer: pl.Trainer) -> None:
         raise ValueError("train_dataloader must hold batches, but it gave none")
 
 
-def check_gpus(gpus: int | list[int], name: str = "gpus", given: Any = None) -> None:
-    """Refuse GPUs that this machine does not have, and more than one.
+def check_gpus(gpus: int | list[int], name: str = "gpus", given: Any = None, several: int = 1) -> None:
+    """Refuse GPUs that this machine does not have, and another number of them than of processes.
 
     Args:
         name, given: the argument or parameter that chose them, and its value; by default `gpus` itself.
+        several: how many processes train together on this machine.
 
     Raises:
-        UserError: there are fewer, or they are several.
+        UserError: there are fewer, or a process would have none or several.
     """
     shown = f"{name} is {gpus if given is None else given!r}"
-    if (len(gpus) if isinstance(gpus, list) else gpus) > 1:
+    n = len(gpus) if isinstance(gpus, list) else gpus
+    if n not in (0, several):
         raise UserError(
-            f"{shown}, but a training runs on one GPU: on several each process would train the same batches and write "
-            "the same files; choose one, or none for the CPU"
+            f"{shown}, but a training runs on one GPU: several need a process each, and devices is {several}; choose "
+            f"{'one' if several == 1 else several}, or none for the CPU"
         )
     needed = max(gpus, default=-1) + 1 if isinstance(gpus, list) else gpus
     found = torch.cuda.device_count() or torch.mps.device_count()

@@ -3,14 +3,16 @@
 import sys
 from typing import Any
 
-import torch
-
+from genrec.layers.processes import SAME_DRAWS
 from genrec.training.curves import CurveLogger
 from genrec.training.lightning import Callback, pl
 
 
 class EpochSeed(Callback):
-    """Each epoch draws its random numbers from (seed, epoch) alone, so a resumed run equals an uninterrupted one."""
+    """Each epoch draws its random numbers from (seed, epoch) alone, so a resumed run equals an uninterrupted one.
+
+    Of processes that train together each draws its own, beside those that all draw alike.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -20,7 +22,7 @@ class EpochSeed(Callback):
     ) -> None:
         # here and not at the epoch's start: creating the loader's iterator draws a number too
         if batch_idx == 0:
-            torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
+            SAME_DRAWS.seed(self.seed * 1_000_003 + trainer.current_epoch)
 
 
 class EpochLines(Callback):

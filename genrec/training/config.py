@@ -16,7 +16,7 @@ class TrainingConfig:
     """How long, how fast, where to.
 
     Attributes:
-        gpus: 1, or the id of the one to use in a list; 0 or none trains on the CPU.
+        gpus: 1, or the id of the one to use in a list; 0 or none trains on the CPU. With several devices as many.
         num_workers: worker processes of a loader, at most.
         val_check_interval: how often an epoch validates, in epochs; above 1 must be whole.
         early_stopping_patience: validations without gain of `monitor`; 0 never stops early.
@@ -25,6 +25,8 @@ class TrainingConfig:
         monitor, monitor_mode: the metric that chooses the best weights, and whether `min` or `max` is best.
         checkpoint_dir, log_dir: folders; `~` is the home folder.
         resume: continue from `checkpoint_dir`/last.ckpt where there is one.
+        devices: how many processes train together on this machine, each on its share of every batch.
+        num_nodes: how many machines do.
     """
 
     max_epochs: int = 100
@@ -49,6 +51,8 @@ class TrainingConfig:
     monitor: str = "val_loss"
     monitor_mode: str = "min"
     resume: bool = False
+    devices: int = 1
+    num_nodes: int = 1
 
     def __post_init__(self) -> None:
         self.checkpoint_dir, self.log_dir = (

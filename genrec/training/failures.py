@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from genrec.errors import UserError
+from genrec.layers.processes import n_processes, summed
 from genrec.storage.checkpoint import write_checkpoint
 from genrec.training.lightning import Callback, SIGTERMException, TorchCheckpointIO, pl
 from genrec.training.lightning_internals import batch_in_progress, sums_of_epoch
+from genrec.training.processes import is_first_to_tell, lost_processes_told
 
 # of a process that SIGTERM ended
 TERMINATED = 128 + 15
@@ -59,15 +61,18 @@ def failures_located(trainer: pl.Trainer, name: str, last_file: Path) -> Iterato
     """Put the epoch, the step and the last good checkpoint before what a `UserError` says.
 
     A termination (SIGTERM) is said too, and ends with its own status: Lightning would end with 0, as if all were done.
+    Of several processes one says it.
     """
     try:
-        yield
+        with lost_processes_told():
+            yield
         if trainer.received_sigterm:  # behind the last epoch Lightning no longer looks
             raise SIGTERMException
     except UserError as mistake:
         raise UserError(f"{name}: in {_place(trainer)}: {mistake} ({_what_is_left(last_file)})") from mistake
     except SIGTERMException:
-        sys.stderr.write(f"{name} was terminated in {_place(trainer)}; {_what_is_left(last_file)}\n")
+        if is_first_to_tell(last_file.parent):
+            sys.stderr.write(f"{name} was terminated in {_place(trainer)}; {_what_is_left(last_file)}\n")
         raise SystemExit(TERMINATED) from None
 
 
@@ -84,7 +89,10 @@ def _what_is_left(last_file: Path) -> str:
 
 
 def _not_finite(values: Mapping[str, Tensor]) -> list[str]:
-    """`name is value` of each that is NaN or infinite."""
+    """`name is value` of each that is NaN or infinite, in any of the processes."""
+    if n_processes() > 1 and values:
+        sums = summed(torch.stack([number.detach().double() for number in values.values()]))
+        values = dict(zip(values, sums, strict=True))
     numbers = list(values.values())
     # a single comparison for all of them, as they nearly always are finite
     if not numbers or torch.isfinite(torch.stack([number.detach().double() for number in numbers])).all():

@@ -67,6 +67,7 @@ def _draw_later(plot: Any) -> None:
 
 with _not_available(*SLOW):
     import pytorch_lightning as pl
+    from lightning_fabric import Fabric
     from lightning_fabric.plugins import TorchCheckpointIO
     from pytorch_lightning import seed_everything
     from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -79,6 +80,7 @@ _draw_later(sys.modules.get("torchmetrics.utilities.plot"))
 __all__ = [
     "Callback",
     "EarlyStopping",
+    "Fabric",
     "Logger",
     "MixedPrecision",
     "ModelCheckpoint",

@@ -35,6 +35,17 @@ def sums_of_epoch(trainer: pl.Trainer) -> Mapping[str, Tensor]:
     return {metric.meta.name: metric.value for metric in results.values() if isinstance(metric.value, Tensor)}
 
 
+def only_note_termination(trainer: pl.Trainer) -> None:
+    """Let SIGTERM end the training of several processes after the batch: Lightning's handler sends to the others, in
+    the middle of whatever they exchange."""
+    connector: Any = trainer._signal_connector
+
+    def note(*signal: Any) -> None:
+        connector.received_sigterm = True
+
+    connector._sigterm_notifier_fn = note
+
+
 def name_next_file(tensorboard_writer: Any, suffix: str) -> None:
     """Let the writer's next file end so; it names files by the second, and empties one that it opens again."""
     tensorboard_writer._filename_suffix = suffix

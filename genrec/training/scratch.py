@@ -13,6 +13,10 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from genrec.layers.processes import of_the_first, process_rank
+
+TOLD = "told"  # a file that says that one of the processes which train together has said why it ends
+
 
 @contextmanager
 def scratch(stage: str, settings: Sequence[Any], inputs: Sequence[Path]) -> Iterator[Path]:
@@ -20,12 +24,16 @@ def scratch(stage: str, settings: Sequence[Any], inputs: Sequence[Path]) -> Iter
 
     DVC empties a stage's outputs before it runs, and an output that persisted would also be continued under other
     parameters. The name holds the parameters, the inputs' bytes, the project's code and its place, which checkpoints
-    name, so that a changed one starts afresh. Of processes that run the same training at once each has its own.
+    name, so that a changed one starts afresh. Of processes that run the same training at once each has its own; those
+    that train together have the first one's, which alone makes and removes it.
 
     Args:
         settings: the sections of params.yaml that the stage reads, or plain values.
         inputs: the files that the stage reads.
     """
+    if process_rank() > 0:
+        yield of_the_first(Path)
+        return
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
     name = f"{stage}-{_digest([str(root.absolute()), *settings], inputs)}"
     room = root / ".genrec" / "scratch"
@@ -33,7 +41,8 @@ def scratch(stage: str, settings: Sequence[Any], inputs: Sequence[Path]) -> Iter
         shutil.rmtree(left, ignore_errors=True)
     with _first_free(room, name) as folder:
         folder.mkdir(parents=True, exist_ok=True)
-        yield folder
+        (folder / TOLD).unlink(missing_ok=True)
+        yield of_the_first(lambda: folder)
         _remove(folder)
     _remove_left(room, name)
 

@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import nn
 
+from genrec.layers.processes import process_rank
 from genrec.storage.checkpoint import Saveable, save_model
 from genrec.storage.output import write_metrics
 from genrec.training.base import check_gpus
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger, Listener, write_curves
 from genrec.training.precision import precision_figure, processor_figure, resolve_precision
+from genrec.training.processes import FITNESS, refuse_unfit, start_processes, told_once
 from genrec.training.scratch import scratch
 
 if TYPE_CHECKING:
@@ -20,6 +24,16 @@ if TYPE_CHECKING:
     from genrec.params.trainer import Trainer
 
 Config = TypeVar("Config", bound=TrainingConfig)
+
+
+def check_machine(name: str, trainer: "Trainer") -> None:
+    """Refuse what a stage cannot train on: GPUs that are not there, or processes that its model is not fit for.
+
+    Raises:
+        UserError: one of them.
+    """
+    refuse_unfit(name, trainer.devices * trainer.num_nodes)
+    check_gpus(trainer.gpus, "trainer.gpus", several=trainer.devices)
 
 
 class TrainingStage:
@@ -38,7 +52,7 @@ class TrainingStage:
     def __init__(
         self, name: str, trainer: "Trainer", runtime: "Runtime", seed: int, listener: Listener, prefix: str = ""
     ) -> None:
-        check_gpus(trainer.gpus, "trainer.gpus")
+        check_machine(name, trainer)
         torch.set_num_threads(trainer.num_threads)
         torch.manual_seed(seed)
         self.name = name
@@ -47,6 +61,11 @@ class TrainingStage:
         self.seed = seed
         self.precision = resolve_precision(trainer.precision, trainer.gpus, trainer.portable)
         self.logger = CurveLogger(listener, prefix=prefix)
+
+    def refuse_unfit_part(self, kind: type[nn.Module]) -> None:
+        """Refuse a part of the model that would learn something else on several processes."""
+        if any(row.model == kind.__name__ for row in FITNESS):
+            refuse_unfit(kind.__name__, self.trainer.devices * self.trainer.num_nodes)
 
     @contextmanager
     def scratch(self, settings: Sequence[Any], inputs: Sequence[Path], part: str = "") -> Iterator[Path]:
@@ -57,14 +76,27 @@ class TrainingStage:
             inputs: the files that it reads.
             part: which of several trainings of the stage.
         """
-        with scratch(self.name, [*settings, self.trainer, self.precision, self.seed, part], inputs) as folder:
+        trainer = self.trainer
+        start_processes(trainer.devices, trainer.num_nodes, trainer.gpus)
+        torch.set_num_threads(trainer.num_threads)  # Lightning sets another where OMP_NUM_THREADS is not
+        # another number of processes learns from the same batches, so it may go on
+        one = replace(trainer, gpus=min(trainer.gpus, 1), devices=1, num_nodes=1, strategy="auto")
+        with scratch(self.name, [*settings, one, self.precision, self.seed, part], inputs) as folder, told_once(folder):
             yield folder
+
+    @staticmethod
+    def end_others() -> None:
+        """End all processes but the first, which writes what they have trained together."""
+        if process_rank() > 0:
+            raise SystemExit
 
     def config(self, kind: type[Config], folder: Path, **own: Any) -> Config:
         """A trainer's config: what all stages have in common, and this one's own."""
         return kind(
             experiment_name=self.name,
             gpus=self.trainer.gpus,
+            devices=self.trainer.devices,
+            num_nodes=self.trainer.num_nodes,
             precision=self.precision,
             random_seed=self.seed,
             progress_bar=self.progress_bar,

@@ -153,7 +153,7 @@ def test_a_table_without_categories_has_none(columns):
 
 
 def test_words_are_those_of_all_columns_but_the_ids():
-    items = pd.DataFrame(
+    table = pd.DataFrame(
         {"item_id": [1, 2], "item_key": ["key", "other"], "title": ["Red, red balm", None], "year": [1995, 7]}
     )
     assert item_words(table).toarray().tolist() == [[False] * 3, [True] * 3, [False] * 3]  # 1995, balm, red

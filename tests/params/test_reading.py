@@ -190,6 +190,8 @@ class TestValues:
             ("evaluate.ks.1", 0, "input should be greater than or equal to 1"),
             ("evaluate.n_beams", 19, "must be at least 20, the last of evaluate.ks"),
             ("trainer.precision", "16", "input should be 'auto', '32-true' or 'bf16-mixed'"),
+            ("trainer.devices", 0, "input should be greater than or equal to 1"),
+            ("trainer.strategy", "fsdp", "input should be 'auto' or 'ddp'"),
         ],
     )
     def test_out_of_range_are_refused_with_the_rule(self, name: str, value: Any, rule: str) -> None:
@@ -227,6 +229,17 @@ class TestValues:
         assert "train_tiger.dense_loss_weight: needs generator.encoder: items" in mistake_in(content)
         content["train_tiger"]["generator"]["encoder"] = "items"
         assert check_params(content, "params.yaml").train_tiger.dense_loss_weight == 0.5
+
+    def test_processes_have_a_gpu_each_and_ddp_has_several(self) -> None:
+        content = changed("trainer.gpus", 2)
+        assert mistake_in(content) == (
+            "params.yaml: trainer.devices: must be 2 where trainer.gpus is 2, a process for each GPU, got 1"
+        )
+        content["trainer"].update(devices=2, strategy="ddp")
+        assert check_params(content, "params.yaml").trainer.devices == 2
+        assert mistake_in(changed("trainer.strategy", "ddp")).startswith(
+            "params.yaml: trainer.num_nodes: must, or trainer.devices, be above 1 where trainer.strategy is ddp"
+        )
 
     def test_a_number_for_a_name_is_refused_with_the_way_out(self) -> None:
         line = mistake_in(changed("track.experiment", 7))

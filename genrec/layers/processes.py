@@ -1,0 +1,137 @@
+"""What processes that train together owe each other, so that they learn what one would; alone each function is idle.
+
+Each process has its share of every batch, and DistributedDataParallel takes the mean of the processes' gradients. What
+one process would compute of the whole batch, a mean or a draw, is therefore asked for here.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+
+from genrec.errors import UserError
+
+PRIME = 1_000_000_007  # between the seeds of two processes: torch keeps 32 bits of a seed
+
+Value = TypeVar("Value")
+
+
+def n_processes() -> int:
+    """How many train together, this one included."""
+    return distributed.get_world_size() if _is_together() else 1
+
+
+def process_rank() -> int:
+    """The number of this process among them, from 0; the first alone writes."""
+    return distributed.get_rank() if _is_together() else 0
+
+
+def _is_together() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def share_of(rows: NDArray[Any]) -> NDArray[Any]:
+    """This process's rows of a whole batch: each n-th, so that rows sorted by length are shared evenly.
+
+    Raises:
+        UserError: the batch has fewer rows than there are processes.
+    """
+    n = n_processes()
+    if len(rows) < n:
+        raise UserError(
+            f"a batch has {len(rows)} rows, fewer than the {n} processes that share it; raise batch_size, or lower "
+            "trainer.devices"
+        )
+    return rows if n == 1 else rows[process_rank() :: n]
+
+
+def total_of(n: int, device: torch.device) -> int:
+    """The sum of a count over all processes.
+
+    What a loader's batch logs counts as so many rows in each of them: Lightning cuts the mean of the counts, which are
+    whole numbers, to a whole one.
+    """
+    return n if n_processes() == 1 else int(summed(torch.tensor(n, device=device)))
+
+
+def weight_of(n: int | Tensor, total: int | Tensor) -> float | Tensor:
+    """What a mean over this process's n rows is multiplied by, so that the processes' mean is that over all rows.
+
+    Example:
+        >>> weight_of(3, 3)  # alone
+        1.0
+    """
+    return n * n_processes() / total
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum over all processes, of any shape, without a gradient."""
+    if n_processes() == 1:
+        return value
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """All processes' rows in the order of the whole batch, without a gradient: (n, ...) to (n of all, ...).
+
+    Args:
+        rows: those that `share_of` gave this process.
+    """
+    n = n_processes()
+    if n == 1:
+        return rows
+    total = total_of(len(rows), rows.device)
+    padded = rows.new_zeros(-(-total // n), *rows.shape[1:])
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in range(n)]
+    distributed.all_gather(parts, padded)
+    return torch.stack(parts, 1).flatten(0, 1)[:total]
+
+
+def of_the_first(make: Callable[[], Value]) -> Value:
+    """What the first process makes, for all of them; what it raises stays its own."""
+    if n_processes() == 1:
+        return make()
+    made = [make() if process_rank() == 0 else None]
+    distributed.broadcast_object_list(made)
+    value: Any = made[0]
+    return value
+
+
+def wait_for_all() -> None:
+    """Return when all processes have come here."""
+    if n_processes() > 1:
+        distributed.barrier()
+
+
+class SameDraws:
+    """Random draws that are the same in all processes, such as a batch's negatives.
+
+    torch's own randomness differs between them, as dropout has to. What one process would draw from it, with no
+    dropout before, is what they draw from here.
+    """
+
+    def __init__(self) -> None:
+        self._seed = 0
+        self._generators: dict[str, torch.Generator] = {}
+
+    def seed(self, seed: int) -> None:
+        """Seed these draws, and torch's own randomness by process."""
+        torch.manual_seed(seed + process_rank() * PRIME)
+        self._seed = seed
+        self._generators.clear()
+
+    def on(self, device: torch.device) -> torch.Generator | None:
+        """The generator for a device; None, torch's own, where one process trains alone."""
+        if n_processes() == 1:
+            return None
+        if device.type not in self._generators:
+            self._generators[device.type] = torch.Generator(device).manual_seed(self._seed)
+        return self._generators[device.type]
+
+
+SAME_DRAWS = SameDraws()

@@ -1,0 +1,300 @@
+"""Two processes learn what one does at the same batches, step by step; what would not is refused before any work."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from processes_together import run_together
+from torch.utils.data import DataLoader
+
+from genrec.errors import UserError
+from genrec.layers.processes import process_rank
+from genrec.models.parallel import Parallel
+from genrec.models.rqvae import RqVae
+from genrec.models.sasrec import SASRec
+from genrec.models.tiger import Tiger
+from genrec.sequences.batches import row_loader, segment_loader, window_loader
+from genrec.sequences.histories import Histories
+from genrec.training.base import BaseTrainer, check_gpus
+from genrec.training.config import RankingConfig
+from genrec.training.curves import CurveLogger
+from genrec.training.lightning import Callback
+from genrec.training.processes import FITNESS, refuse_unfit, start_processes, told_once
+
+pytestmark = pytest.mark.slow
+
+PROJECT = Path(__file__).parents[2]
+N_ITEMS, LONGEST, EPOCHS = 40, 8, 2
+
+
+def histories(n_users=23):
+    """Of an odd number of users, so that shares are uneven."""
+    random = np.random.default_rng(0)
+    lengths = random.integers(4, 14, n_users)
+    items = random.integers(1, N_ITEMS + 1, lengths.sum()).astype(np.int32)
+    return Histories(items, np.concatenate([[0], np.cumsum(lengths)]), N_ITEMS)
+
+
+def sasrec(**options):
+    return SASRec(N_ITEMS, 8, 1, 2, 0.0, LONGEST, learns_repeats=True, **options)
+
+
+def tiger(**options):
+    model = Tiger(
+        1 + 2 * 8, 8, 2, 1, 16, 0.0, 2 * LONGEST, 1e-3, code_length=2, n_items=N_ITEMS, head_dim=4, decoder_dropout=0.0,
+        learns_repeats=True, n_beams=5, **options,
+    )  # fmt: skip
+    items = torch.arange(N_ITEMS)
+    model.set_code_table(torch.cat([torch.tensor([[-1, -1]]), torch.stack([items % 8, items // 8], 1)]))
+    return model
+
+
+def parallel(**options):
+    model = Parallel(
+        N_ITEMS, 4, 8, 8, 1, 2, 0.0, LONGEST, num_negatives=16, num_trained_digits=2, digit_loss_weight=0.5,
+        warmup_steps=2, **options,
+    )  # fmt: skip
+    digits = torch.randint(0, 8, (N_ITEMS + 1, 4), generator=torch.Generator().manual_seed(1))
+    digits[0] = -1
+    model.set_digits(digits.int())
+    return model
+
+
+def rqvae(**options):
+    """More codes than items of an epoch use, so that some are restarted."""
+    model = RqVae(6, 8, 4, 16, num_levels=2, **options)
+    model.initialize_codebooks(features(), 2, 0)
+    with torch.no_grad():
+        model.quantizer.levels[0].codebook[3:6] += 9
+    return model
+
+
+def features():
+    return torch.randn(N_ITEMS + 1, 6, generator=torch.Generator().manual_seed(3))
+
+
+def rows(seed):
+    return row_loader(features(), 11, seed)
+
+
+def windows(seed):
+    return window_loader(histories(), "train", LONGEST, 13, seed)
+
+
+def segments(seed):
+    return segment_loader(histories(), LONGEST, 9, seed)
+
+
+MODELS = {
+    "SASRec": (sasrec, {}, segments),
+    "SASRec with sampled negatives": (sasrec, {"loss": "sampled_softmax", "num_negatives": 9}, segments),
+    "TIGER, causal": (tiger, {"causal": True}, segments),
+    "TIGER, bidirectional": (tiger, {}, windows),
+    "TIGER, items": (
+        tiger,
+        {"itemwise": True, "item_vectors": True, "dense_loss_weight": 0.5, "num_negatives": 9},
+        segments,
+    ),
+    "parallel": (parallel, {}, segments),
+    "RQ-VAE": (rqvae, {}, rows),
+    "RQ-VAE, rotation": (rqvae, {"quantizer": "rotation"}, rows),
+}
+
+
+class Steps(Callback):
+    """All weights after each step, and the random number that dropout would draw next."""
+
+    def __init__(self):
+        self.weights, self.draws = [], []
+
+    def on_train_batch_end(self, trainer, model, *arguments):
+        self.weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]).numpy().copy())
+        with torch.random.fork_rng(devices=[]):
+            self.draws.append(float(torch.rand(())))
+
+
+def train(name, folder, n, seed=0, epochs=EPOCHS):
+    """Weights after each step and at the end, curves, and draws of one process."""
+    make, arguments, loader = MODELS[name]
+    torch.manual_seed(seed)
+    model, logger, steps = make(**arguments), CurveLogger(), Steps()
+    settings = RankingConfig(
+        max_epochs=epochs, gpus=0, early_stopping_patience=0, progress_bar=False, devices=n, checkpoint_dir=str(folder),
+        random_seed=seed, resume=True, monitor="val_loss" if make is rqvae else "val_ndcg_at_10",
+        monitor_mode="min" if make is rqvae else "max",
+    )  # fmt: skip
+    trainer = BaseTrainer(model, settings, logger)
+    trainer.setup_trainer()
+    trainer.trainer.callbacks.append(steps)
+    validation = rows(0) if loader is rows else window_loader(histories(), "validation", LONGEST, 7, seed)
+    trainer.train(loader(seed), validation)
+    final = {key: value.numpy().copy() for key, value in model.state_dict().items()}
+    return {"steps": steps.weights, "draws": steps.draws, "rows": logger.rows, "final": final}
+
+
+def train_all(folder, n):
+    return {name: train(name, folder / name, n) for name in MODELS}
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """What each of two processes learns of each model."""
+    folder = tmp_path_factory.mktemp("together")
+    return run_together(train_all, folder, folder, 2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_processes_have_the_weights_of_one_after_each_step(tmp_path, together, name):
+    first, second = (each[name] for each in together)
+    alone = train(name, tmp_path, 1)
+    assert len(first["steps"]) == len(alone["steps"]) > EPOCHS
+    np.testing.assert_allclose(first["steps"], alone["steps"], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(first["steps"], second["steps"])
+    for key, value in alone["final"].items():
+        np.testing.assert_allclose(first["final"][key], value, rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(first["final"][key], second["final"][key])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_first_process_alone_has_curves_and_they_are_those_of_one(tmp_path, together, name):
+    first, second = (each[name] for each in together)
+    alone = train(name, tmp_path, 1)["rows"]
+    assert second["rows"] == {}
+    assert first["rows"] == {epoch: pytest.approx(row, rel=1e-5) for epoch, row in alone.items()}
+
+
+def test_dropout_differs_between_processes(together):
+    first, second = (each["SASRec"]["draws"] for each in together)
+    assert not set(first) & set(second)
+
+
+def test_one_process_goes_on_where_two_stopped(tmp_path):
+    name = "SASRec with sampled negatives"
+    run_together(train, tmp_path, name, tmp_path / "two", 2, 0, 1)
+    resumed = train(name, tmp_path / "two", 1)
+    whole = train(name, tmp_path / "one", 1)
+    assert len(resumed["steps"]) == len(whole["steps"]) // EPOCHS
+    np.testing.assert_allclose(resumed["steps"], whole["steps"][-len(resumed["steps"]) :], rtol=0, atol=1e-5)
+    assert resumed["rows"] == {epoch: pytest.approx(row, rel=1e-5) for epoch, row in whole["rows"].items()}
+
+
+def stop_early(folder):
+    """The first epoch's figures are never reached again; how many epochs were trained."""
+    model, logger = sasrec(learning_rate=0.0), CurveLogger()
+    settings = RankingConfig(
+        max_epochs=9, gpus=0, devices=2, early_stopping_patience=2, progress_bar=False, checkpoint_dir=str(folder)
+    )
+    trainer = BaseTrainer(model, settings, logger)
+    trainer.train(segments(0), window_loader(histories(), "validation", LONGEST, 7, 0))
+    return trainer.trainer.current_epoch
+
+
+def test_processes_stop_early_in_the_same_epoch(tmp_path):
+    assert run_together(stop_early, tmp_path, tmp_path / "run") == [3, 3]
+
+
+def explode(folder):
+    """What a process says of a loss that is NaN in the first of them alone."""
+
+    class OneIsNan(SASRec):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            bad = loss * (torch.nan if process_rank() == 0 else 1.0)
+            self.log("train_loss_seen", bad, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+            return loss
+
+    OneIsNan.__name__ = "SASRec"
+    settings = RankingConfig(max_epochs=1, gpus=0, devices=2, progress_bar=False, checkpoint_dir=str(folder))
+    trainer = BaseTrainer(OneIsNan(N_ITEMS, 8, 1, 2, 0.0, LONGEST), settings, CurveLogger())
+    with pytest.raises(UserError) as error:
+        trainer.train(segments(0), None)
+    return str(error.value)
+
+
+def test_a_loss_that_is_nan_in_one_process_ends_all_with_the_same_words(tmp_path):
+    first, second = run_together(explode, tmp_path, tmp_path / "run")
+    assert first == second
+    assert "epoch 1, batch 1, step 1: train_loss_seen is nan" in first
+
+
+class Dies(Callback):
+    """Ends one process at its third step, as the system does for want of memory."""
+
+    def __init__(self, rank):
+        self.rank = rank
+
+    def on_train_batch_start(self, trainer, model, *arguments):
+        if trainer.global_step == 2 and process_rank() == self.rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lose(folder, dying):
+    """What the other process says, once as a trainer and once as a stage does, which may be told already."""
+    settings = RankingConfig(max_epochs=9, gpus=0, devices=2, progress_bar=False, checkpoint_dir=str(folder))
+    trainer = BaseTrainer(sasrec(), settings, CurveLogger())
+    trainer.setup_trainer()
+    trainer.trainer.callbacks.append(Dies(dying))
+    folder.mkdir(exist_ok=True)
+    with pytest.raises(UserError) as error, told_once(folder):
+        trainer.train(segments(0), None)
+    with pytest.raises(SystemExit), told_once(folder):
+        raise error.value
+    return str(error.value)
+
+
+@pytest.mark.parametrize("dying", [0, 1])
+def test_a_process_whose_other_has_died_says_so_in_one_line_and_once(tmp_path, dying):
+    answers = run_together(lose, tmp_path, tmp_path / "run", dying, dies=dying)
+    message = answers[1 - dying]
+    assert re.match(
+        r"experiment: in epoch 1, batch 3, step 3: another of the 2 processes .* has ended; run ag", message
+    )
+    assert "\n" not in message
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
+def refuse_whole_batches(folder):
+    settings = RankingConfig(max_epochs=1, gpus=0, devices=2, progress_bar=False, checkpoint_dir=str(folder))
+    with pytest.raises(UserError, match="give each its share of a batch; this one's sampler is a Sequential"):
+        BaseTrainer(sasrec(), settings, CurveLogger()).train(DataLoader(torch.zeros(4, 1)))
+    return True
+
+
+def test_a_loader_that_gives_each_process_whole_batches_is_refused(tmp_path):
+    assert run_together(refuse_whole_batches, tmp_path, tmp_path / "run") == [True, True]
+
+
+def test_a_model_that_is_not_fit_is_refused_before_it_trains(tmp_path):
+    settings = RankingConfig(gpus=0, devices=2, checkpoint_dir=str(tmp_path), progress_bar=False)
+    with pytest.raises(UserError, match=r"^Scaled cannot be trained by 2 processes: nothing is known of it; set train"):
+        BaseTrainer(type("Scaled", (SASRec,), {})(9), settings, CurveLogger()).setup_trainer()
+    with pytest.raises(UserError, match=r"^train_two_tower cannot be trained by 2 processes: its layers normalise by"):
+        refuse_unfit("train_two_tower", 2)
+    with pytest.raises(UserError, match=r"^RqVae cannot be trained by 2 processes: its codes follow the mean of"):
+        refuse_unfit("RqVae", 2, rqvae(quantizer="ema").modules())
+    refuse_unfit("RqVae", 1, rqvae(quantizer="ema").modules())
+    refuse_unfit("train_two_tower", 1)
+    refuse_unfit("train_sasrec", 2)
+
+
+def test_the_table_of_what_is_fit_names_all_that_trains():
+    stages = {f"train_{row.stage}" for row in FITNESS}
+    assert stages == {file.stem for file in (PROJECT / "stages").glob("train_*.py")}
+    code = "\n".join(file.read_text("utf-8") for file in (PROJECT / "genrec").rglob("*.py"))
+    assert [row.model for row in FITNESS if not re.search(rf"^class {row.model}\(", code, re.MULTILINE)] == []
+
+
+def test_torchruns_processes_without_devices_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"^torchrun has started 2 processes .* each would train alone and write the"):
+        start_processes(1, 1, 0)
+
+
+@pytest.mark.parametrize(("gpus", "devices"), [(1, 2), (2, 1), (3, 2)])
+def test_another_number_of_gpus_than_of_processes_is_refused(gpus, devices):
+    with pytest.raises(UserError, match=rf"^gpus is {gpus}, but .* a process each, and devices is {devices}; choose"):
+        check_gpus(gpus, several=devices)
