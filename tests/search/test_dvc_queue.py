@@ -1,4 +1,4 @@
-"""What a trial's experiment says, read from git and from DVC's queue; tests/search/test_main.py runs a whole search."""
+"""What a trial's experiment says, read from git and from DVC's queue; tests/test_pipeline_again.py runs a whole search."""
 
 import json
 import subprocess
