@@ -1,4 +1,4 @@
-"""The command: its answers and its mistakes, with a queue that measures at once; the last pipeline test has a real one."""
+"""The command, its answers and its mistakes, with trials that end at once; a pipeline test has a real one."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,9 +22,9 @@ TINY: dict[str, Any] = {
 
 
 class AtOnce:
-    """A `DvcQueue` that answers with the dropout itself."""
+    """`Experiments` that answer with the dropout itself."""
 
-    def __init__(self, folder: Path, space: object, group: str, n_jobs: int) -> None:
+    def __init__(self, folder: Path, space: object, group: str, logs: Path) -> None:
         self.values: dict[str, Mapping[str, Value]] = {}
 
     def submit(self, name: str, values: Mapping[str, Value]) -> None:
@@ -32,6 +32,8 @@ class AtOnce:
 
     def outcome(self, name: str) -> Outcome:
         return Outcome(float(self.values[name]["train_sasrec.dropout"]))
+
+    def stop(self) -> None: ...
 
     def record(self, name: str, values: Mapping[str, Value], outcome: Outcome) -> None: ...
 
@@ -42,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / name).write_bytes((PROJECT / name).read_bytes())
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "DvcQueue", AtOnce)
+    monkeypatch.setattr(command, "Experiments", AtOnce)
     read_params.cache_clear()
     yield tmp_path
     read_params.cache_clear()
