@@ -19,6 +19,9 @@ from genrec.pipeline.tracking import record_trial
 from genrec.search.space import Space, Value, overrides
 from genrec.search.study import Outcome
 
+LOCKED = "Unable to acquire lock"
+"""What DVC says while another one sets up an experiment, and then ends."""
+
 
 @dataclass
 class Experiments:
@@ -35,8 +38,10 @@ class Experiments:
     group: str
     logs: Path
     _running: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
+    _submitted: dict[str, Mapping[str, Value]] = field(default_factory=dict)
 
     def submit(self, name: str, values: Mapping[str, Value]) -> None:
+        self._submitted[name] = values
         told = overrides({"track.experiment": self.group, **values})
         command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *told, self.space.stage]
         # DVC starts stages by `python`: it must be this environment's
@@ -58,7 +63,12 @@ class Experiments:
             return None
         self._running.pop(name, None)
         reference = self._reference(name)
-        return Outcome(None, self._problem(name)) if reference is None else self._measured(reference)
+        if reference is not None:
+            return self._measured(reference)
+        if LOCKED in self._said(name):
+            self.submit(name, self._submitted[name])
+            return None
+        return Outcome(None, self._problem(name))
 
     def record(self, name: str, values: Mapping[str, Value], outcome: Outcome) -> None:
         figures = {} if outcome.value is None else {self.space.objective: outcome.value}
@@ -93,12 +103,13 @@ class Experiments:
 
     def _problem(self, name: str) -> str:
         """What a stage said of a user's mistake, else the last line."""
-        log = self._log(name)
-        lines = [
-            line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
-        ]
+        lines = [line.strip() for line in self._said(name).splitlines() if line.strip()]
         mistakes = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return f"{next(iter([*mistakes, *lines[-1:]]), 'it said nothing')} (all of it: {log})"
+        return f"{next(iter([*mistakes, *lines[-1:]]), 'it said nothing')} (all of it: {self._log(name)})"
+
+    def _said(self, name: str) -> str:
+        log = self._log(name)
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     def _log(self, name: str) -> Path:
         self.logs.mkdir(parents=True, exist_ok=True)

@@ -65,6 +65,23 @@ def test_a_mistake_that_a_stage_names_is_the_trials_problem(runner: Experiments)
     assert ended(runner, "mine-0000") == Outcome(None, f"no such data (all of it: {log})")
 
 
+def test_a_trial_that_finds_dvc_locked_is_started_again(runner: Experiments) -> None:
+    # two that start at once: one sets up its experiment, the other gave up
+    program = """
+from pathlib import Path
+if not Path("tried").exists():
+    Path("tried").touch()
+    print("ERROR: Unable to acquire lock. Most likely another DVC process is running")
+    exit(1)
+print("ERROR: something else")
+exit(1)
+"""
+    (runner.folder / "dvc.py").write_text(program)
+    runner.submit("mine-0000", {})
+    outcome = ended(runner, "mine-0000")
+    assert outcome.problem.startswith("ERROR: something else")
+
+
 def test_while_it_runs_there_is_no_outcome_and_it_ends_with_the_search(runner: Experiments) -> None:
     child = f"import subprocess, sys; subprocess.run([{sys.executable!r}, '-c', 'import time; time.sleep(600)'])"
     (runner.folder / "dvc.py").write_text(child)
