@@ -1,5 +1,6 @@
 """The whole pipeline run again: what is reused, what is refused, and the same bytes, also after a kill."""
 
+import json
 import os
 import signal
 import subprocess
@@ -109,3 +110,20 @@ def test_the_processors_own_instructions_show_in_the_bytes(project, monkeypatch)
 def checkpoint_in(lock):
     """The hash of SASRec's checkpoint."""
     return lock.partition("path: data/models/sasrec.ckpt")[2].split("md5: ")[1].split()[0]
+
+
+def test_a_search_makes_an_experiment_and_a_run_of_each_trial_and_goes_on(project, tmp_path):
+    varied = {"train_sasrec.max_epochs": [1, 2], "train_sasrec.dropout": {"low": 0.1, "high": 0.5}}
+    objective = "train_sasrec/best_val_ndcg_at_10"
+    (tmp_path / "tiny.yaml").write_text(json.dumps({"objective": objective, "params": varied}))
+    search = ("python", "-m", "genrec.search", str(tmp_path / "tiny.yaml"), "-j", "2", "--trials")
+    assert "2 trials; best" in project.run(*search, "2")
+    told = project.run(*search, "3").splitlines()
+    assert [line.split()[0] for line in told] == ["tiny-0002", "3", "dvc"]
+    named = project.run("git", "for-each-ref", "--format=%(refname:lstrip=-1)", "refs/exps/*/*/tiny-*").split()
+    assert sorted(named) == ["tiny-0000", "tiny-0001", "tiny-0002"]
+    runs = {run["name"]: run for run in project.runs() if str(run["name"]).startswith("tiny-")}
+    assert sorted(runs) == sorted(named)
+    assert {run["status"] for run in runs.values()} == {"FINISHED"}
+    assert all(objective in run["metrics"] for run in runs.values())
+    assert project.run("git", "status", "--short") == ""

@@ -1,1 +1,1 @@
-"""Settings that rank validation best: optuna asks, DVC's queue answers, each trial an experiment and a run."""
+"""Settings that rank validation best: optuna proposes, DVC measures, each trial an experiment and a run."""

@@ -3,7 +3,7 @@
 python -m genrec.search searches/sasrec.yaml --trials 20 -j 2
 
 The file names what varies and the figure that decides. optuna proposes values, beginning with those of params.yaml;
-DVC's queue measures each as an experiment `<search>-<number>`, and MLflow shows them as the runs of one experiment.
+each trial is an experiment `<search>-<number>` of DVC, and MLflow shows all of them as the runs of one experiment.
 Stopped at any moment, the same command goes on; `--trials 0` prints the best so far.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from genrec.errors import UserError
 from genrec.params.reading import PARAMS_FILE, check_params, flatten, read_params, read_yaml
 from genrec.pipeline.command import run_command
-from genrec.search.dvc_queue import DvcQueue
+from genrec.search.experiments import Experiments
 from genrec.search.space import Value, changed, overrides, read_space
 from genrec.search.study import Search
 
@@ -36,18 +36,20 @@ def search(file: Path, n_trials: int, n_jobs: int, seed: int) -> None:
     space = read_space(file, content, read_yaml(Path("dvc.yaml"))["stages"])
     journal = FOLDER / f"{space.name}.journal"
     found = Search(space, journal, seed, space.held_of(flatten(params)))
-    queue = DvcQueue(Path.cwd(), space, f"{params.track.experiment}-search-{space.name}", n_jobs)
+    runner = Experiments(Path.cwd(), space, f"{params.track.experiment}-search-{space.name}", FOLDER)
 
     def refuse(values: Mapping[str, Value]) -> None:
         check_params(changed(content, values), "these values")
 
     try:
-        found.run(queue, n_trials, n_jobs, refuse, tell=lambda line: print(line, flush=True))
+        found.run(runner, n_trials, n_jobs, refuse, tell=lambda line: print(line, flush=True))
     except KeyboardInterrupt:
-        sys.exit("stopped; what is in DVC's queue goes on, and the same command takes its results")
+        sys.exit("stopped; the same command goes on, each training after its last whole epoch")
+    finally:
+        runner.stop()
     best = found.best()
     if best is None:
-        raise UserError(f"{found.counted()}, none with a figure yet; `dvc queue logs` of an experiment shows why")
+        raise UserError(f"{found.counted()}, none with a figure yet")
     print(f"{found.counted()}; best {space.objective} {best.value:.6g}, experiment {best.experiment}")
     print(" ".join(["dvc exp run", *overrides(best.values)]))
 
