@@ -105,7 +105,9 @@ def _free_port() -> int:
 @contextmanager
 def _running(command: Sequence[str], port: int, path: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A server that answers, stopped as a supervisor does."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    # MLflow calls its own server by name
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         deadline = time.monotonic() + 300
         while not _is_up(port, path):

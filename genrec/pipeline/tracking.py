@@ -136,7 +136,7 @@ def record_trial(
     try:
         with _locked_project(root):
             client, experiment_id = _open_store(store, experiment)
-            mine = client.search_runs([experiment_id], f"attributes.run_name = '{name}'")
+            mine = _runs_tagged(client, experiment_id, LIVE, Execution(root, name, None).live_key)
             run = mine[0] if mine else client.create_run(experiment_id, run_name=name)
             missing = {key: value for key, value in params.items() if key not in run.data.params}
             points = {(key, 0): value for key, value in figures.items() if key not in run.data.metrics}

@@ -18,7 +18,6 @@ from genrec.generation.item_generator import ItemGenerator
 from genrec.generation.itemwise import ItemwiseGenerator
 from genrec.networks.generating.parallel import ParallelNetwork
 from genrec.networks.generating.tiger import TigerNetwork
-from genrec.networks.sequential.causal import last_states
 from genrec.tasks.features import Batch
 
 
@@ -112,7 +111,7 @@ class _ParallelScores(nn.Module):
         for block in transformer.blocks:
             states = block(states)
         states = transformer.norm(states) * self.network.log_scale.exp()
-        scores = last_states(states, history) @ self.table.T
+        scores = _last_state(states, history)[:, 0] @ self.table.T
         if self.network.repeats is not None:
             scores = self.network.repeats.add_to(scores, history)
         return torch.cat([torch.full_like(scores[:, :1], -torch.inf), scores[:, 1:]], dim=1)
@@ -142,13 +141,19 @@ class _DecoderStep(_Encoder):
     def forward(self, history: Tensor, memory: Tensor, target_tokens: Tensor) -> Tensor:  # type: ignore[override]
         network, tokens = self.generator.network, self.history_tokens(history)
         if isinstance(network, ItemwiseGenerator):
-            states = network.decode(network.last_state(memory, tokens), target_tokens)
+            states = network.decode(_last_state(memory, history), target_tokens)
         else:
             states = network.decode(memory, network.bias_of_memory(tokens, target_tokens), target_tokens)
         logits = network.logits(states)
         if self.generator.repeats is not None:
             logits = self.generator.repeats(logits, F.embedding(history, self.tokens), target_tokens)
         return logits[:, 0]
+
+
+def _last_state(states: Tensor, history: Tensor) -> Tensor:
+    """The state after the last item, (rows, 1, dim); by a gather: the length of a tensor would become a constant."""
+    last = (history != 0).sum(1)[:, None, None] - 1
+    return states.gather(1, last.expand(-1, 1, states.shape[2]))
 
 
 def _example_histories(network: ParallelNetwork | TigerNetwork) -> Tensor:

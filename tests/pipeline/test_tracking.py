@@ -447,3 +447,9 @@ class TestTrials:
         monkeypatch.setenv("GENREC_TRACKING", "off")
         record_trial(pipeline.folder, "genrec", "wide-0002", {}, {})
         assert pipeline.runs() == []
+
+    @pytest.mark.usefixtures("trial")
+    def test_a_run_of_the_same_name_that_an_earlier_search_left_stays_as_it_is(self, pipeline: Pipeline) -> None:
+        record_trial(pipeline.folder, "genrec", "wide-0001", {}, {"train_tiger/best_val": 0.25})
+        record_trial(pipeline.folder, "genrec", "wide-0001", {}, {})
+        assert [run.info.status for run in pipeline.runs()] == ["FINISHED", "FAILED"]

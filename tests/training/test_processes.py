@@ -65,10 +65,15 @@ def parallel(**options):
 
 
 def rqvae(**options):
-    """More codes than items of an epoch use, so that some are restarted."""
+    """More codes than items of an epoch use, so that some are restarted.
+
+    None lies on its one item, where the gradient is rounding noise, which Adam makes as large as any other.
+    """
     model = RqVae(6, 8, 4, 16, num_levels=2, **options)
     model.initialize_codebooks(features(), 2, 0)
     with torch.no_grad():
+        for level in model.quantizer.levels:
+            level.codebook += 0.1 * torch.randn(16, 4, generator=torch.Generator().manual_seed(4))
         model.quantizer.levels[0].codebook[3:6] += 9
     return model
 
