@@ -14,7 +14,7 @@ from genrec.training.stage import TrainingStage
 
 STAGES = Path(__file__).resolve().parents[2] / "stages"
 
-TRAINER = Trainer(gpus=0, precision="32-true", num_threads=1, portable=True)
+TRAINER = Trainer(gpus=0, devices=1, strategy="auto", num_nodes=1, precision="32-true", num_threads=1, portable=True)
 
 
 def folder(trainer=TRAINER, seed=1, settings=(), name="train", part="", progress_bar=False):
