@@ -79,12 +79,13 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def write_params(folder: Path, *changes: Mapping[str, Any]) -> None:
-    """params.yaml of the default, of the tiny project, and of some changes."""
+    """params.yaml of the default, of the tiny project and of some changes, and the pipeline, which `report` draws."""
     content = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     for change in (TINY, *changes):
         content = merged(content, change)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    shutil.copyfile(PROJECT / "dvc.yaml", folder / "dvc.yaml")
 
 
 def outputs(stage: str) -> list[str]:
