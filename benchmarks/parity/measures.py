@@ -40,16 +40,16 @@ class Case:
 
     @classmethod
     def drawn(cls, seed: int) -> "Case":
-        random = np.random.default_rng(seed)
+        generator = np.random.default_rng(seed)
         weights = 1 / np.arange(1, N_ITEMS + 1)
         lists = np.stack(
-            [random.choice(N_ITEMS, K, replace=False, p=weights / weights.sum()) + 1 for _ in range(N_USERS)]
+            [generator.choice(N_ITEMS, K, replace=False, p=weights / weights.sum()) + 1 for _ in range(N_USERS)]
         )
-        targets = np.where(random.random(N_USERS) < 2 / 3, lists[np.arange(N_USERS), random.integers(0, K, N_USERS)],
-                           random.integers(1, N_ITEMS + 1, N_USERS))  # fmt: skip
+        is_found, places = generator.random(N_USERS) < 2 / 3, generator.integers(0, K, N_USERS)
+        targets = np.where(is_found, lists[np.arange(N_USERS), places], generator.integers(1, N_ITEMS + 1, N_USERS))
         users = np.repeat(np.arange(N_USERS), 12)
-        taken = random.choice(N_ITEMS - 5, len(users), p=weights[:-5] / weights[:-5].sum()) + 1  # five items are new
-        codes = np.concatenate([np.full((1, LEVELS), -1), random.integers(0, 4, (N_ITEMS, LEVELS))])
+        taken = generator.choice(N_ITEMS - 5, len(users), p=weights[:-5] / weights[:-5].sum()) + 1  # five items are new
+        codes = np.concatenate([np.full((1, LEVELS), -1), generator.integers(0, 4, (N_ITEMS, LEVELS))])
         return cls(lists.astype(np.int32), targets.astype(np.int32), users, taken, codes.astype(np.int32))
 
     @property

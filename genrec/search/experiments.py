@@ -117,5 +117,6 @@ class Experiments:
 
     def _git(self, *arguments: str) -> str | None:
         """What git says, None where it fails."""
-        done = subprocess.run(["git", *arguments], cwd=self.folder, capture_output=True, text=True, check=False)
+        command = ["git", *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         return done.stdout if done.returncode == 0 else None
