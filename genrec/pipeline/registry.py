@@ -115,26 +115,33 @@ def _compare(client: "MlflowClient", name: str, created: str, package: Path, man
             present.run_id, f"{LOGGED}/artifacts/{PACKAGE.name}/validation_ranks.npz", folder
         )
         theirs = np.load(file, allow_pickle=False)[present.tags[MODEL]]
-    ours = np.load(package / "validation_ranks.npz", allow_pickle=False)[manifest["models"][0]["name"]]
-    difference, low, high = paired_interval(ours, theirs)
+    ranks = np.load(package / "validation_ranks.npz", allow_pickle=False)
+    difference, low, high = paired_interval(ranks[manifest["models"][0]["name"]], theirs, ranks["user_ids"])
     said = f"NDCG@{K} of validation is {difference:+.4f} [{low:+.4f}, {high:+.4f}] beside version {champion}"
     return low > 0, said
 
 
-def paired_interval(ours: "NDArray[np.integer]", theirs: "NDArray[np.integer]") -> tuple[float, float, float]:
-    """How far one model's NDCG@10 is above another's over the same users, and the ends of its 95 % interval.
+def paired_interval(
+    ours: "NDArray[np.integer]", theirs: "NDArray[np.integer]", user_ids: "NDArray[np.integer]"
+) -> tuple[float, float, float]:
+    """How far one model's NDCG@10 is above another's over the same targets, and the ends of its 95 % interval.
+
+    Whoever has several targets is drawn with all of them: they are not independent of each other.
 
     Args:
-        ours, theirs: (n_users,), the ranks of the same held-out items, from 1.
+        ours, theirs: (n_targets,), the ranks of the same held-out items, from 1.
+        user_ids: (n_targets,), whose each target is.
 
     Example:
-        >>> paired_interval(np.array([1, 1]), np.array([11, 11]))
+        >>> paired_interval(np.array([1, 1]), np.array([11, 11]), np.array([0, 1]))
         (1.0, 1.0, 1.0)
     """
     gains = [np.where(ranks <= K, 1 / np.log2(1.0 + ranks), 0.0) for ranks in (ours, theirs)]
     difference = gains[0] - gains[1]
+    _, places, n_targets = np.unique(user_ids, return_inverse=True, return_counts=True)
+    sums = np.bincount(places, difference)
     random = np.random.default_rng(SEED)
-    n_users = len(difference)
-    means = [float(difference[random.integers(0, n_users, n_users)].mean()) for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
+    n_users = len(sums)
+    drawn = (random.integers(0, n_users, n_users) for _ in range(RESAMPLES))
+    low, high = np.percentile([sums[users].sum() / n_targets[users].sum() for users in drawn], [2.5, 97.5])
     return float(difference.mean()), float(low), float(high)

@@ -161,7 +161,8 @@ def write_package(
             _write_model(sources.weights[name].checkpoint, partial / name)
         save_arrays(tables, partial / TABLES)
         measured = [model.name for model in models if model.name in sources.ranks]
-        save_arrays({name: _ranks(sources, name) for name in measured}, partial / RANKS)
+        user_ids = histories.users_of(histories.examples("validation"))
+        save_arrays({"user_ids": user_ids, **{name: _ranks(sources, name) for name in measured}}, partial / RANKS)
         for name, source in ((HISTORIES, sources.histories), (ITEMS, sources.items), (USERS, sources.users)):
             _copy(source, partial / name)
         save_arrays({"vectors": load_arrays(sources.item_embeddings)["array"]}, partial / TOKENIZER / EMBEDDINGS)
@@ -345,7 +346,7 @@ history gets the most popular items, and the answer says so.
 - `histories.npz`: all users' histories; `tables.npz`: semantic IDs, item embeddings, popularity
 - `tokenizer/`: what new items become codes by
 - `transitions.npz`, where a model needs it: which items stood near which
-- `validation_ranks.npz`: where each user's held-out item ranked, by which two packages are compared
+- `validation_ranks.npz`: where each held-out item ranked, and whose it is, by which two packages are compared
 
 ## Limits
 

@@ -89,6 +89,16 @@ def test_nothing_is_registered_without_a_package(tmp_path):
 def test_an_interval_that_holds_zero_is_no_improvement():
     random = np.random.default_rng(0)
     ours, theirs = random.integers(1, 30, 200), random.integers(1, 30, 200)
-    difference, low, high = paired_interval(ours, theirs)
+    difference, low, high = paired_interval(ours, theirs, np.arange(200))
     assert low < difference < high
     assert low < 0 < high
+
+
+def test_targets_of_one_user_are_drawn_together():
+    random = np.random.default_rng(0)
+    ours, theirs, users = random.integers(1, 30, 200), random.integers(1, 30, 200), np.arange(200)
+    once = paired_interval(ours, theirs, users)
+    # what a user took four times says no more than once
+    assert paired_interval(ours.repeat(4), theirs.repeat(4), users.repeat(4)) == pytest.approx(once)
+    _, low, high = paired_interval(ours.repeat(4), theirs.repeat(4), np.arange(800))
+    assert high - low < 0.7 * (once[2] - once[1])
