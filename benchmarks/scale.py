@@ -1,7 +1,7 @@
 """How preparation grows: seconds and peak memory from 1 to 100 million interactions, by both engines.
 
-    python -m benchmarks.scale /tmp/scale --interactions 1 10 --engines memory stream
-    python -m benchmarks.scale /tmp/scale --interactions 100 --engines stream
+    python -m benchmarks.scale data/scale --interactions 1 10 --engines memory stream
+    python -m benchmarks.scale data/scale --interactions 100 --engines stream
 
 A user has ten interactions, an item a hundred, a few items most of them; the log is a folder of parquet parts. Each
 engine runs as its stage does, in a process of its own; the same bytes have the same digest. Prints a Markdown table.
