@@ -3,9 +3,25 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.tasks.features import Batch, DenseFeature, Feature, FeatureEmbedding, first_order, total_dim
+
+ALIGNED = 4  # float32 in 16 bytes
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` whose rows, without gradients, are the same bytes at any place of a batch.
+
+    Few outputs of rows that begin at no multiple of 16 bytes are summed up in the order that the address suggests.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as torch calls it
+        """(..., in_features) to (..., out_features)."""
+        if torch.is_grad_enabled():
+            return super().forward(input)
+        return F.linear(_aligned(input, -1), _aligned(self.weight, -1), self.bias)
 
 
 class Mlp(nn.Module):
@@ -19,10 +35,10 @@ class Mlp(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for dim in hidden_dims:
-            layers += [nn.Linear(input_dim, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [Linear(input_dim, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU(), nn.Dropout(dropout)]
             input_dim = dim
         if output_dim:
-            layers.append(nn.Linear(input_dim, output_dim))
+            layers.append(Linear(input_dim, output_dim))
         self.output_dim = output_dim or input_dim
         self.layers = nn.Sequential(*layers)
 
@@ -114,5 +130,13 @@ class Experts(nn.Module):
         """(batch, input_dim) to (n_experts, batch, output_dim)."""
         hidden = x.expand(len(self.weights[0]), *x.shape)
         for weight, bias in zip(self.weights, self.biases, strict=True):
+            if not torch.is_grad_enabled():
+                hidden, weight = _aligned(hidden, -1), _aligned(weight, -2)  # as in `Linear`
             hidden = torch.baddbmm(bias, hidden, weight).relu()
         return hidden
+
+
+def _aligned(values: Tensor, dim: int) -> Tensor:
+    """With zeros behind the last of a dimension, -1 or -2, up to a multiple of `ALIGNED`."""
+    missing = -values.shape[dim] % ALIGNED
+    return F.pad(values, (*[0] * (-2 * dim - 1), missing)) if missing else values
