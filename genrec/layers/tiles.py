@@ -4,7 +4,7 @@ A matrix product of one row is another sum than the same row among many: librari
 and these add up in different orders. The last bits of a user's scores would differ between an evaluation's batches and
 a single question, and two items of nearly equal scores would change places. Here every row meets the same shapes
 wherever it is asked for: so many rows in a tile, filled up by copies, and a history padded to a width that follows from
-its own length. With gradients, and on a GPU, all rows are computed at once.
+its own length. With gradients, on a GPU and in an exported graph all rows are computed at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-ROWS = 8  # of users: a single question costs as much as so many
+ROWS = 32  # of users: a single question costs as much as so many; fewer would slow evaluations down
 WIDTH = 8  # what widths of histories are multiples of
 
 
@@ -27,7 +27,7 @@ def in_tiles(compute: Callable[..., Tensor], *columns: Tensor, size: int) -> Ten
         [4, 10, 18]
     """
     n_rows = len(columns[0])
-    if not n_rows or _at_once(columns[0]):
+    if not n_rows or at_once(columns[0]):
         return compute(*columns)
     tiles = (
         compute(*(_filled(column[start : start + size], size) for column in columns))[: n_rows - start]
@@ -43,7 +43,7 @@ def score_in_tiles(score: Callable[[Tensor], Tensor], history: Tensor, max_histo
         score: histories (batch, length) to (batch, n); padding on the right changes nothing for it.
         history: (batch, at most max_history) item_ids, 0 = padding.
     """
-    if not len(history) or _at_once(history):
+    if not len(history) or at_once(history):
         return score(history)
     scores: Tensor | None = None
     for rows, part in of_like_length(history, max_history):
@@ -78,8 +78,9 @@ def of_like_length(history: Tensor, max_history: int | None = None) -> Iterator[
         yield rows, torch.nn.functional.pad(part, (0, width - part.shape[1]))
 
 
-def _at_once(rows: Tensor) -> bool:
-    return torch.is_grad_enabled() or rows.device.type != "cpu"
+def at_once(rows: Tensor) -> bool:
+    """Whether all rows are computed together: with gradients, on a GPU, and where a graph is exported."""
+    return torch.is_grad_enabled() or rows.device.type != "cpu" or torch.compiler.is_exporting()
 
 
 def _filled(rows: Tensor, size: int) -> Tensor:
