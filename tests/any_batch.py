@@ -1,4 +1,4 @@
-"""All that ranks, asked for the same users in batches of 1, of 7 and of all: `python any_batch.py` names what differs."""
+"""All that ranks, asked for the same users in batches of 1, 7 and all: `python any_batch.py` names what differs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
@@ -129,4 +129,5 @@ def _reordered(history: Tensor, candidates: Tensor, signals: Tensor, kind: str) 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with torch.inference_mode():
-        print(torch.backends.cpu.get_cpu_capability(), *(name for seed in range(2) for name in differing(seed)), sep="\n")
+        wrong = [name for seed in range(2) for name in differing(seed)]
+        print(torch.backends.cpu.get_cpu_capability(), *wrong, sep="\n")

@@ -64,7 +64,8 @@ def of_like_length(history: Tensor, max_history: int | None = None) -> Iterator[
         max_history: no width is above it, with or without padding.
 
     Example:
-        >>> [(rows.tolist(), part.shape[1]) for rows, part in of_like_length(torch.tensor([[4] * 9, [3] * 2 + [0] * 7]))]
+        >>> history = torch.tensor([[4] * 9, [3] * 2 + [0] * 7])
+        >>> [(rows.tolist(), part.shape[1]) for rows, part in of_like_length(history)]
         [([1], 8), ([0], 16)]
     """
     place = torch.arange(1, history.shape[1] + 1, device=history.device)

@@ -15,7 +15,7 @@ ALIGNED = 4  # float32 in 16 bytes
 class Linear(nn.Linear):
     """`nn.Linear` whose rows, without gradients on a CPU, are the same bytes at any place of a batch."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as torch calls it
+    def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
         if at_once(input):
             return super().forward(input)
