@@ -25,6 +25,7 @@ from genrec.pipeline.command import run_stage
 from genrec.report.comparisons import comparisons, groups_of_users
 from genrec.report.findings import Codes, Findings, item_names, known_times
 from genrec.report.headline import headline, headline_json
+from genrec.report.new_items import new_items_text, of_state, state_of
 from genrec.report.page import report_page
 from genrec.report.plot_tables import code_usage, ndcg_of_models, recall_by_frequency
 from genrec.report.results_page import merge_results, references, results_page
@@ -54,6 +55,7 @@ BASELINES_RANKS = Path("data/ranks/baselines.npz")
 RANKER = Path("reports/evaluate_ranker/metrics.json")
 RANKER_INTERVALS = Path("reports/evaluate_ranker/intervals.json")
 RANKER_RANKS = Path("data/ranks/ranker.npz")
+NEW_ITEMS = Path("reports/new_items.json")
 PIPELINE = Path("dvc.yaml")
 TABLES = Path("reports/results.md")
 RESULTS = Path("reports/results.json")
@@ -95,9 +97,12 @@ def main() -> None:
         },
     )  # fmt: skip
     write_metrics(results, RESULTS)
-    tokenizer = read_metrics(TOKENIZER_FIGURES)
+    tokenizer, settings = read_metrics(TOKENIZER_FIGURES), read_settings()
+    new_items = of_state(
+        read_metrics(NEW_ITEMS) if NEW_ITEMS.is_file() else None, state_of([HISTORIES, ITEMS], settings)
+    )
     texts = {
-        TABLES: results_page(results, statistics),
+        TABLES: f"{results_page(results, statistics)}\n{new_items_text(new_items)}\n",
         HEADLINE: headline_json(headline(results, tokenizer)),
         PLOTS / "ndcg.csv": ndcg_of_models(results),
         PLOTS / "recall_by_frequency.csv": recall_by_frequency(results),
@@ -135,7 +140,8 @@ def main() -> None:
             if file.is_file()  # residual k-means has no epochs
         },
         figures=figures_of_stages(pipeline),
-        settings=read_settings(),
+        new_items=new_items,
+        settings=settings,
         stages={name: stage for name, stage in pipeline.items() if name != "track"},
         versions={name: version(name) for name in LIBRARIES},
     )

@@ -82,6 +82,8 @@ BESIDE = {
     "pipeline": {"generators", "params", "storage"},
     "search": {"params", "pipeline"},
 }
+# Rooms with commands: they print as stages do, and one of them runs stages by their settings.
+STEERING = {("recommend", "pipeline"), ("add_items", "pipeline"), ("add_items", "params")}
 # Who may name a section's class: its type alone, or what fetches a data set, which is handed the section as it is.
 TAKES_SECTIONS = {"genrec/data/fetching.py", "genrec/training/stage.py", "genrec/evaluation/evaluator.py"}
 
@@ -480,7 +482,7 @@ def may_import(importer: str, imported: str) -> bool:
     if importer in BESIDE:
         return imported in BESIDE[importer]
     if imported in BESIDE:
-        return (importer in ("recommend", "add_items") and imported == "pipeline") or (
+        return (importer, imported) in STEERING or (
             importer in ("stages", "report") and (importer, imported) != ("report", "pipeline")
         )
     if imported == "stages" or importer not in ROOMS or imported not in ROOMS:

@@ -93,7 +93,8 @@ def clone(folder: Path, **values: object) -> Project:
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     for name in listed.stdout.splitlines():
-        if (ROOT / name).exists() and not name.startswith("reports/") and Path(name).name != "dvc.lock":
+        is_result = name.startswith("reports/") and name != "reports/new_items.json"  # which no stage writes
+        if (ROOT / name).exists() and not is_result and Path(name).name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((ROOT / name).read_bytes())
     project = Project(folder)

@@ -19,7 +19,7 @@ SEED = 7
 def findings(
     n_users=60, n_items=90, title="A <b>film</b> called \u201c{}\u201d </script>", with_times=True, missing=()
 ):
-    """Everything drawn at random; what is `missing` of audits, candidates, codes, curves is absent."""
+    """Everything drawn at random; what is `missing` of audits, candidates, codes, curves, new_items is absent."""
     random = np.random.default_rng(SEED)
     lengths = random.integers(4, 15, n_users)
     items = random.integers(1, n_items + 1, lengths.sum()).astype(np.int32)
@@ -46,12 +46,19 @@ def findings(
             "train_tiger": pd.DataFrame({"epoch": [0, 1, 2], "train_loss": [3.0, 2, 1], "val_ndcg_at_10": [0, 0.1, 0]})
         },
         figures={"train_tiger": {"best_val_ndcg_at_10": 0.1, "n_epochs": 3}},
+        new_items=None if "new_items" in missing else new_items(),
         settings={"seed": SEED, "fetch_data": {"name": "made-up", "columns": {"user": "u"}}, "model": {"code_num": 32}},
         stages={"prepare_data": {"desc": "Read.", "outs": ["data/prepared"]},
                 "train_tiger": {"deps": ["data/prepared/histories.npz"], "outs": ["data/models/tiger.ckpt"]},
                 "report": {"deps": ["data/models/tiger.ckpt", "data/prepared"]}},
         versions={"torch": "2"},
     )  # fmt: skip
+
+
+def new_items():
+    cells = {"new": [0.25, 0.1, 0.4], "known": [0.5, 0.45, 0.55], "n_new": 8, "n_known": 52}
+    rows = [{"model": "words", "boost": 0.0, **cells}, {"model": "tiger", "boost": 2.5, **cells, "known": None}]
+    return {"state": "made-up", "k": 10, "n_new_items": 5, "n_known_items": 85, "rows": rows}
 
 
 def results_of(models, ranks, histories, times):

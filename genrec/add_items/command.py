@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace) -> None:
     import numpy as np  # a mistake in the line is told at once, without a second of imports
     import pandas as pd
 
-    from genrec.add_items.encoding import aligned, encode, read_csv
+    from genrec.add_items.encoding import Frozen, aligned, encode, read_csv
     from genrec.data.embeddings import read_embeddings
     from genrec.serving.extension import check_new_keys, write_extended
     from genrec.serving.package import Package
@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> None:
         raise UserError(f"{options.items} has no items")
     check_new_keys(package, keys)
     vectors = None if options.vectors is None else np.asarray(read_embeddings(options.vectors, keys)[1:])
-    encoded, n_without = encode(package, known.iloc[: package.n_trained], new, vectors)
+    encoded, n_without = encode(Frozen.of_package(package), known.iloc[: package.n_trained], new, vectors)
     version, knows = write_extended(package, pd.concat([known, new], ignore_index=True), encoded, options.into)
     print(f"{len(new)} items added: {options.into / version}")
     if n_without and vectors is None:

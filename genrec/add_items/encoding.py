@@ -1,6 +1,7 @@
 """From what is written about new items to vectors, codes and digits, by what was fitted before they came."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,42 +9,69 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from genrec.codes.tokenizer.rqvae import RqVaeNetwork
 from genrec.data.words import WordModel, has_words
 from genrec.digits.table import digits_of, fit_quantizers
 from genrec.errors import UserError
 from genrec.networks.generating.parallel import ParallelNetwork
 from genrec.serving.new_items import NewItems
 from genrec.serving.package import Package
-from genrec.serving.packaging import EMBEDDINGS, TOKENIZER
+from genrec.serving.packaging import EMBEDDINGS, TOKENIZER, Origin
 from genrec.storage.files import load_arrays
 
 PENALTIES = 10.0 ** np.arange(-6, 4)
 SAME_DIGITS = 0.99  # of the known items', beyond which quantizers count as the frozen ones
 
 
+@dataclass(frozen=True)
+class Frozen:
+    """What known items became codes by; new ones become codes by the same.
+
+    Attributes:
+        name: whose it is, for messages.
+        embeddings: (n + 1, dim), what the tokenizer was trained on, row = item_id.
+        digits: (n + 1, num_digits) int, those of the known items; None without a model of parallel semantic IDs.
+    """
+
+    name: str
+    origin: Origin
+    tokenizer: RqVaeNetwork
+    embeddings: NDArray[np.float32]
+    digits: torch.Tensor | None
+
+    @classmethod
+    def of_package(cls, package: Package) -> "Frozen":
+        n_rows = package.n_trained + 1
+        network = _parallel_network(package)
+        return cls(
+            str(package.folder),
+            package.origin,
+            package.load_network(TOKENIZER),
+            load_arrays(package.folder / TOKENIZER / EMBEDDINGS)["vectors"][:n_rows],
+            None if network is None else network.digits[:n_rows],
+        )
+
+
 def encode(
-    package: Package, known: pd.DataFrame, new: pd.DataFrame, vectors: NDArray[np.float32] | None
+    frozen: Frozen, known: pd.DataFrame, new: pd.DataFrame, vectors: NDArray[np.float32] | None
 ) -> tuple[NewItems, int]:
     """What models need to know of new items, and how many of these no word describes.
 
     Args:
-        known: the item table that the package was trained on.
+        known: the item table that models were trained on.
         new: the same columns for the new items.
         vectors: (n, dim) in the space of data/item_embeddings.npy; None derives them from words.
 
     Raises:
         UserError: there are neither vectors nor words enough, or digits cannot be made again.
     """
-    origin = package.origin
-    embeddings = load_arrays(package.folder / TOKENIZER / EMBEDDINGS)["vectors"][: package.n_trained + 1]
+    origin, embeddings = frozen.origin, frozen.embeddings
     there = bool(origin.word_columns) or has_words(known, origin.word_dim)
     words = WordModel.fit(known, origin.word_columns, origin.word_dim, seed=0) if there else None
     new_words = np.zeros((len(new), origin.word_dim), np.float32) if words is None else words.vectors(new)
     if vectors is None:
         if words is None:
-            raise UserError(
-                f"the items of {package.folder} have no {origin.word_dim} dimensions of words; give --vectors"
-            )
+            raise UserError(f"the items of {frozen.name} have no {origin.word_dim} dimensions of words; give --vectors")
         vectors = Regression(words.known.vectors[1:], embeddings[1:])(new_words)
     if vectors.shape != (len(new), embeddings.shape[1]) or not np.isfinite(vectors).all():
         raise UserError(
@@ -51,12 +79,11 @@ def encode(
             f"data/item_embeddings.npy, got shape {vectors.shape}"
         )
     points = torch.from_numpy(vectors.astype(np.float32))
-    codes = package.load_network(TOKENIZER).semantic_codes(points)
+    codes = frozen.tokenizer.semantic_codes(points)
     digits = None
-    network = _parallel_network(package)
-    if network is not None:
+    if frozen.digits is not None:
         known_words = None if words is None or not origin.word_digits else words.known.vectors
-        digits = _digits(package, network, embeddings, known_words, vectors, new_words)
+        digits = _digits(frozen, frozen.digits, known_words, vectors, new_words)
     n_without = 0 if words is None else int((~new_words.any(axis=1)).sum())
     return NewItems(points, codes, digits), n_without
 
@@ -92,16 +119,15 @@ def _parallel_network(package: Package) -> ParallelNetwork | None:
 
 
 def _digits(
-    package: Package,
-    network: ParallelNetwork,
-    embeddings: NDArray[np.float32],
+    frozen: Frozen,
+    own: torch.Tensor,
     known_words: NDArray[np.float32] | None,
     vectors: NDArray[np.float32],
     new_words: NDArray[np.float32],
 ) -> torch.Tensor:
     """By quantizers that are fitted again as `build_digits` fitted them, and must give known items their digits."""
-    origin = package.origin
-    fitted: list[tuple[NDArray[np.float32], int]] = [(embeddings, origin.embedding_digits)]
+    origin = frozen.origin
+    fitted: list[tuple[NDArray[np.float32], int]] = [(frozen.embeddings, origin.embedding_digits)]
     points = [vectors]
     if known_words is not None:
         fitted.append((known_words, origin.word_digits))
@@ -110,10 +136,9 @@ def _digits(
     fitted, points = [fitted[place] for place in used], [points[place] for place in used]
     quantizers = fit_quantizers(fitted, origin.digit_codes, origin.iterations, origin.seed)
     again = digits_of([table[1:] for table, _ in fitted], quantizers)
-    own = network.digits[1 : package.n_trained + 1]
-    if again.shape != own.shape or (again == own).float().mean() < SAME_DIGITS:
+    if again.shape != own[1:].shape or (again == own[1:]).float().mean() < SAME_DIGITS:
         raise UserError(
-            f"{package.folder}: this machine does not make the digits of the known items again; add items on the one "
+            f"{frozen.name}: this machine does not make the digits of the known items again; add items on the one "
             "that made the package, or run `dvc repro`"
         )
     return digits_of(points, quantizers)

@@ -50,6 +50,7 @@ class Findings:
         audits, candidates: generator to what it wrote, of those that did.
         curves: stage to a row an epoch.
         figures: stage to its metrics.
+        new_items: what `genrec.report.new_items` shows; None where it was not measured in this state.
         settings: the sections of params.yaml.
         stages: those of dvc.yaml.
         versions: library to version.
@@ -69,6 +70,7 @@ class Findings:
     candidates: Mapping[str, Candidates]
     curves: Mapping[str, pd.DataFrame]
     figures: Mapping[str, Tree]
+    new_items: Tree | None
     settings: Tree
     stages: Tree
     versions: Mapping[str, str]

@@ -13,6 +13,7 @@ from genrec.report.charts import looks
 from genrec.report.findings import Findings
 from genrec.report.generation_section import generation_section
 from genrec.report.lists_section import lists_section
+from genrec.report.new_items import new_items_section
 from genrec.report.outcome_sections import results_section, verdict
 from genrec.report.run_section import run_section
 from genrec.report.slices_section import slices_section
@@ -31,6 +32,7 @@ SECTIONS = (
     ("generation", "Generation"),
     ("users", "Thirty users"),
     ("training", "Training"),
+    ("new_items", "New items"),
     ("card", "Model card"),
 )
 
@@ -64,6 +66,7 @@ def report_page(found: Findings) -> str:
             generation=generation_section(found, look),
             users=users_section(found, look),
             training=training_section(found),
+            new_items=new_items_section(found.new_items),
             statistics=found.statistics,
         )
         .rstrip()

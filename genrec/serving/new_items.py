@@ -106,12 +106,26 @@ class Boosting:
 
     def rank(self, history: Tensor, allowed: Tensor, k: int, sampling: Sampling | None = None) -> Ranked:
         """The best k, as `RanksItems.rank`; new items are ranked once among all, and once by themselves."""
-        new = allowed.clone()
-        new[:, : self.n_trained + 1] = False
-        among_all = self.model.rank(history, allowed, k, sampling)
-        known = Ranked(among_all.items, among_all.log_probs.masked_fill(among_all.items > self.n_trained, -torch.inf))
-        alone = self.model.rank(history, new, k, sampling)
-        items = torch.cat([known.items, alone.items], dim=1)
-        log_probs = torch.cat([known.log_probs, alone.log_probs + self.boost], dim=1)
-        best, order = log_probs.sort(dim=1, descending=True, stable=True)
-        return Ranked(items.gather(1, order)[:, :k].masked_fill(best[:, :k] == -torch.inf, 0), best[:, :k])
+        among_all, new = ranked_apart(self.model, self.n_trained, history, allowed, k, sampling)
+        return raised(among_all, new, self.n_trained, self.boost, k)
+
+
+def ranked_apart(
+    model: RanksItems, n_trained: int, history: Tensor, allowed: Tensor, k: int, sampling: Sampling | None = None
+) -> tuple[Ranked, Ranked]:
+    """The best k of all allowed items, and the best k of those alone that came after training."""
+    new = allowed.clone()
+    new[:, : n_trained + 1] = False
+    return model.rank(history, allowed, k, sampling), model.rank(history, new, k, sampling)
+
+
+def raised(among_all: Ranked, new: Ranked, n_trained: int, boost: float, k: int) -> Ranked:
+    """The best k once `boost` is added to the new items' log-probabilities.
+
+    Args:
+        among_all, new: as `ranked_apart` gives them, at least k long.
+    """
+    known = among_all.log_probs.masked_fill(among_all.items > n_trained, -torch.inf)
+    items = torch.cat([among_all.items, new.items], dim=1)
+    best, order = torch.cat([known, new.log_probs + boost], dim=1).sort(dim=1, descending=True, stable=True)
+    return Ranked(items.gather(1, order)[:, :k].masked_fill(best[:, :k] == -torch.inf, 0), best[:, :k])

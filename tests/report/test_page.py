@@ -112,7 +112,7 @@ def test_all_sections_stand_in_order(page):
 
 
 def test_what_is_missing_leaves_a_sentence():
-    page = report_page(findings(missing=("audits", "candidates", "codes", "curves"), with_times=False))
+    page = report_page(findings(missing=("audits", "candidates", "codes", "curves", "new_items"), with_times=False))
     for sentence in (
         "No search was set beside exact scoring",
         "nothing can be said of calibration",
@@ -121,6 +121,7 @@ def test_what_is_missing_leaves_a_sentence():
         "Code by code nothing is known",
         "not known: the data have an order, but no times",
         "nothing can be said by the catalogue",
+        "was not measured on these data with these settings; <code>python -m genrec.add_items.evaluate</code>",
     ):
         assert sentence in page, sentence
 
