@@ -44,6 +44,7 @@ from genrec.serving.packaging import Origin
 from genrec.storage.checkpoint import load_arguments, load_model, network_arguments
 from genrec.storage.output import read_parquet, write_metrics, write_parquet
 
+PROJECT = Path(__file__).parents[2]
 HISTORIES = Path("data/prepared/histories.npz")
 ITEMS = Path("data/prepared/items.parquet")
 EMBEDDINGS = Path("data/item_embeddings.npy")
@@ -91,7 +92,7 @@ def train_without(held: HeldOut, folder: Path) -> None:
     held.learned.save(folder / HISTORIES)
     write_parquet(held.known, folder / ITEMS)
     shutil.copyfile(PARAMS_FILE, folder / PARAMS_FILE)
-    found = [str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    found = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(found), "GENREC_TRACKING": "off"}
     for stage in STAGES:
         print(f"{stage}, without {len(held.new)} of {held.everything.n_items} items", flush=True)
