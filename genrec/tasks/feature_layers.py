@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from genrec.layers.batch_norm import BatchNorm
 from genrec.tasks.features import Batch, DenseFeature, Feature, FeatureEmbedding, first_order, total_dim
 
 
@@ -19,7 +20,7 @@ class Mlp(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for dim in hidden_dims:
-            layers += [nn.Linear(input_dim, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(input_dim, dim, bias=False), BatchNorm(dim), nn.ReLU(), nn.Dropout(dropout)]
             input_dim = dim
         if output_dim:
             layers.append(nn.Linear(input_dim, output_dim))
