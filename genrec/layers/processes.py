@@ -117,13 +117,19 @@ class _Gathered(torch.autograd.Function):
         return share_of(summed(gradient.contiguous())), None
 
 
-def as_wide_as_the_widest(rows: Tensor) -> Tensor:
-    """(n, width, ...) with zeros on the right, as wide as those of the process that has the widest."""
+def gathered_padded(*parts: Tensor) -> list[Tensor]:
+    """As `gathered`, of tensors (n, width, ...) of one width, which differs between processes.
+
+    Returns:
+        (n of all, widest, ...) each, the rows of other processes with zeros on the right.
+    """
     if n_processes() == 1:
-        return rows
-    width = torch.tensor(rows.shape[1], device=rows.device)
+        return list(parts)
+    width = torch.tensor(parts[0].shape[1], device=parts[0].device)
     distributed.all_reduce(width, distributed.ReduceOp.MAX)
-    return torch.cat([rows, rows.new_zeros(len(rows), int(width) - rows.shape[1], *rows.shape[2:])], 1)
+    total, missing = total_of(len(parts[0]), width.device), int(width) - parts[0].shape[1]
+    padded = (torch.cat([rows, rows.new_zeros(len(rows), missing, *rows.shape[2:])], 1) for rows in parts)
+    return [gathered(rows, total) for rows in padded]
 
 
 def of_the_first(make: Callable[[], Value]) -> Value:

@@ -95,11 +95,11 @@ def rows(seed):
 
 
 def windows(seed):
-    return window_loader(histories(), "train", LONGEST, 13, seed)
+    return window_loader(histories(), "train", LONGEST, 41, seed)
 
 
 def segments(seed):
-    return segment_loader(histories(), LONGEST, 9, seed)
+    return segment_loader(histories(), LONGEST, 11, seed)
 
 
 def etegrec(causal=True, quantizer="straight_through", **options):
@@ -154,11 +154,11 @@ def rated(kind, batch_size, seed):
 
 
 def mixed_windows(seed):
-    return mixed_window_loader(histories(), LONGEST, 13, seed)
+    return mixed_window_loader(histories(), LONGEST, 41, seed)
 
 
 def windows_with_ties(seed):
-    return window_loader(histories(), "train", LONGEST, 13, seed, shuffles_ties=True)
+    return window_loader(histories(), "train", LONGEST, 41, seed, shuffles_ties=True)
 
 
 MODELS = {
@@ -258,7 +258,7 @@ def fit_ranker(model, logger, loader, folder, n, seed, epochs):
         "n_epoch": epochs, "earlystop_patience": 0, "model_path": str(folder), "model_logger": logger, "resume": True,
         "progress_bar": False, "devices": n,
     }  # fmt: skip
-    loaders = rated(model.kind, 11, seed), rated(model.kind, 32, None)
+    loaders = rated(model.kind, 33, seed), rated(model.kind, 32, None)
     if model.kind in CLICK_NETWORKS:
         CTRTrainer(model, seed=seed, **shared).fit(*loaders)
         return

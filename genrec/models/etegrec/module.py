@@ -12,13 +12,14 @@ others train the recommender, the tokenizer frozen. The final stage trains the r
 this and says where paper, published code and this one differ.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genrec.codes.tokenizer.code_health import code_health
-from genrec.layers.processes import as_wide_as_the_widest, gathered, summed, total_of, weight_of
+from genrec.layers.processes import gathered_padded, summed, total_of, weight_of
 from genrec.models.etegrec.alignment import (
     first_occurrences,
     preference_semantic_alignment,
@@ -153,18 +154,20 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
         target = batch["target"].view(len(batch["history"]), -1)
         weights = self.alignment_weights
         terms: dict[str, Tensor] = {}
+        projections: Sequence[Tensor] = ()
         if self.trains_recommender:
-            logits, sequence, preference = self(batch["history"], target)
+            logits, *projections = self(batch["history"], target)
             n_known = (target != 0).sum()
             terms["code_loss"] = self.generator.code_loss(logits, target) * weight_of(n_known, summed(n_known))
         elif weights:
             with torch.no_grad():
-                sequence, preference = self.projections(batch["history"], target)
+                projections = self.projections(batch["history"], target)
         if self.trains_tokenizer or weights:
-            target = gathered(as_wide_as_the_widest(target))
+            target, *projections = gathered_padded(target, *(projections if weights else ()))
             known = target != 0
             rows = first_occurrences(target[known])
             embeddings = self.item_embeddings[target[known][rows]]
+            projections = [each[known][rows] for each in projections]
             with torch.set_grad_enabled(self.trains_tokenizer):
                 latents = self.tokenizer.encode(embeddings)
                 quantized = self.tokenizer.quantizer(latents)
@@ -173,14 +176,10 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
             vq_losses = self.vqvae_loss(embeddings, reconstructed, quantized.commitment_loss, quantized.embedding_loss)
             terms["vq_loss"] = vq_losses["total_loss"]
         if "sia_loss" in weights:
-            sequence = gathered(as_wide_as_the_widest(sequence))
             distances = self.tokenizer.quantizer.distances
-            terms["sia_loss"] = sequence_item_alignment(
-                distances(sequence[known][rows]), distances(latents), self.sia_sign
-            )
+            terms["sia_loss"] = sequence_item_alignment(distances(projections[0]), distances(latents), self.sia_sign)
         if "psa_loss" in weights:
-            preference = gathered(as_wide_as_the_widest(preference))
-            terms["psa_loss"] = preference_semantic_alignment(reconstructed, preference[known][rows])
+            terms["psa_loss"] = preference_semantic_alignment(reconstructed, projections[1])
         total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         return {"loss": total, **terms}
 
