@@ -280,10 +280,16 @@ def together(tmp_path_factory):
     return run_together(train_all, folder, folder, 2)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process learns of each model."""
+    return train_all(tmp_path_factory.mktemp("alone"), 1)
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_two_processes_have_the_weights_of_one_after_each_step(tmp_path, together, name):
+def test_two_processes_have_the_weights_of_one_after_each_step(together, alone, name):
     first, second = (each[name] for each in together)
-    alone = train(name, tmp_path, 1)
+    alone = alone[name]
     assert len(first["steps"]) == len(alone["steps"]) > EPOCHS
     np.testing.assert_allclose(first["steps"], alone["steps"], rtol=0, atol=1e-5)
     np.testing.assert_array_equal(first["steps"], second["steps"])
@@ -293,11 +299,10 @@ def test_two_processes_have_the_weights_of_one_after_each_step(tmp_path, togethe
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_first_process_alone_has_curves_and_they_are_those_of_one(tmp_path, together, name):
+def test_the_first_process_alone_has_curves_and_they_are_those_of_one(together, alone, name):
     first, second = (each[name] for each in together)
-    alone = train(name, tmp_path, 1)["rows"]
     assert second["rows"] == {}
-    assert first["rows"] == {epoch: pytest.approx(row, rel=1e-5) for epoch, row in alone.items()}
+    assert first["rows"] == {epoch: pytest.approx(row, rel=1e-5) for epoch, row in alone[name]["rows"].items()}
 
 
 def test_dropout_differs_between_processes(together):
