@@ -192,7 +192,6 @@ MODELS = {
     "mmoe, uwl": (ranker, {"network": "mmoe", "weighting": "uwl"}, None),
     "ple, metabalance": (ranker, {"network": "ple", "weighting": "metabalance"}, None),
     "ple, gradnorm": (ranker, {"network": "ple", "weighting": "gradnorm"}, None),
-    "ple, torchjd": (ranker, {"network": "ple", "weighting": "jd"}, None),
     "esmm": (ranker, {"network": "esmm"}, None),
 }
 
