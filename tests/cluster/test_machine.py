@@ -97,7 +97,11 @@ def test_a_folder_is_the_same_where_its_mark_is(tmp_path):
 
 @pytest.mark.parametrize(
     ("log", "word"),
-    [("", ""), ("epoch 1\n\nValueError: 3\n\n", "ValueError: 3"), ("error: no file\nwarning: leaked\n", "error: no file")],
+    [
+        ("", ""),
+        ("epoch 1\n\nValueError: 3\n\n", "ValueError: 3"),
+        ("error: no file\nwarning: leaked\n", "error: no file"),
+    ],
 )
 def test_the_last_word_is_the_mistake_that_a_log_names(tmp_path, log, word):
     (tmp_path / "log").write_text(log)

@@ -1,6 +1,7 @@
 """What a stage needs of a cluster, who is refused, and the one line of an end; no cluster runs here."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -68,8 +69,15 @@ def test_what_cannot_be_shared_as_asked_is_refused(stage, processes, line):
 
 
 def test_trainings_and_passes_over_users_of_the_pipeline_can_be_shared():
-    pipeline = read_yaml("dvc.yaml")["stages"]
-    alone = {"fetch_data", "prepare_data", "count_transitions", "extract_embeddings", "build_code_table", "build_digits"}
+    pipeline = read_yaml(Path("dvc.yaml"))["stages"]
+    alone = {
+        "fetch_data",
+        "prepare_data",
+        "count_transitions",
+        "extract_embeddings",
+        "build_code_table",
+        "build_digits",
+    }
     alone |= {"evaluate_ranker", "package", "report", "track"}
     assert set(pipeline) - set(shareable(pipeline)) == alone
 
