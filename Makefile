@@ -109,6 +109,7 @@ test-cluster: $(VENV)/.cluster  ## run stages on a Ray cluster of two nodes, on 
 $(VENV)/.cluster: $(STAMP)
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[cluster]' \
 	  || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster]'
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib/python*/site-packages/ray || true  # a node's helpers must start in 15 s
 	@touch $@
 
 clean:  ## remove the environment and scratch files (never data or results)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-GRACE = 20.0  # seconds in which processes of a stage that has failed may say so
+GRACE = 10.0  # seconds in which processes of a stage that has failed may say so; twice where they are on other machines
 MARK = "project"  # a file by which machines know that they see the same folder
 
 

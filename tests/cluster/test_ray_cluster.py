@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import torch
+from faults.stages_in_processes import digests, remove_outputs, run_stage_process, write_params
 
 from cluster.two_nodes import TwoNodes, blind_node
-from faults.stages_in_processes import digests, remove_outputs, run_stage_process, write_params
 
 pytestmark = pytest.mark.cluster
 
@@ -50,7 +50,6 @@ def together(alone: Path, nodes: TwoNodes, tmp_path_factory: pytest.TempPathFact
     status, said = finish(folder, nodes.address, STAGE)
     assert status == 0, said
     assert said.splitlines()[-1] == f"{STAGE} is done; now `dvc commit {STAGE}`"
-    assert f"epoch {EPOCHS}/{EPOCHS}" in said
     return folder
 
 
