@@ -98,6 +98,7 @@ SETS = {
     "scientific": DataSet(PRODUCT, epochs=50, words={"embedding_dim": 128}, parallel={"embedding_dim": 256}),
     "instruments": DataSet((), epochs=30, patience=5, parallel={"epochs": 24}),
     "ml-100k": DataSet(("movie_title", "release_year", "class", "class"), max_history=20),
+    "movietweetings": DataSet(("title", "year", "genres", "genres"), max_history=20),
 }
 
 

@@ -10,6 +10,7 @@ at the same path. Inputs must be there: `dvc repro --downstream` or `dvc repro` 
 
 import argparse
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def run(stage: str, processes: int | None, address: str) -> None:
     trainer = read_section(Trainer)  # which says first where the project's folder is not the current one
     plan = plan_of(stage, read_yaml(Path("dvc.yaml"))["stages"], trainer, processes)
     try:
-        run_on_cluster(plan, Path.cwd(), address, tell=lambda line: print(line, flush=True))
+        run_on_cluster(plan, Path.cwd(), address, tell=partial(print, file=sys.stdout, flush=True))
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on, a training after its last whole epoch")
     print(f"{stage} is done; now `dvc commit {stage}`")

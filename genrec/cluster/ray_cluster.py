@@ -2,9 +2,10 @@
 
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from genrec.errors import UserError
 
 HANDED_OVER = ("MLFLOW_", "DO_NOT_TRACK", "GLOO_", "NCCL_")  # variables of the command that its processes get too
 SECONDS_BETWEEN = 1.0  # looks at what the first process says
-PATIENCE = 10.0  # seconds after which it is told that there is no free place
+PATIENCE = 10.0  # seconds for an answer at the address, and after which it is told that there is no free place
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def run_on_cluster(plan: Plan, project: Path, address: str, tell: Callable[[str]
     Args:
         project: its folder, which all machines see at the same path.
         address: of the cluster, `auto` for the one that this machine is part of.
-        tell: is given what the first process says.
+        tell: is given what the first process says; it must not look up `sys.stdout`, which is Ray's meanwhile.
 
     Raises:
         UserError: there is no cluster, it has no room, a machine does not see the folder, or the stage failed.
@@ -44,7 +45,13 @@ def run_on_cluster(plan: Plan, project: Path, address: str, tell: Callable[[str]
         left.unlink()
     mark = secrets.token_hex(8)
     (logs / MARK).write_text(mark, encoding="utf-8")
-    with joined(address) as ray, placed(ray, plan, tell) as places:
+    # Ray prints there what nodes say of themselves, pages of it where one is lost
+    with (
+        (logs / "ray.log").open("w") as own,
+        redirect_stdout(own),
+        joined(address) as ray,
+        placed(ray, plan, tell) as places,
+    ):
         problems = ray.get([place.actor.problem.remote(str(logs), mark) for place in places])
         refuse_blind([f"{place.address} {each}" for place, each in zip(places, problems, strict=True) if each])
         meeting = {"MASTER_ADDR": places[0].address, "MASTER_PORT": str(ray.get(places[0].actor.free_port.remote()))}
@@ -68,8 +75,9 @@ def joined(address: str) -> Iterator[Any]:
     import ray
 
     try:
+        knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError) as trouble:
+    except (OSError, RuntimeError) as trouble:
         raise UserError(
             f"no Ray cluster can be joined at {address!r}: {' '.join(str(trouble).split())}; start one on this machine "
             "by `ray start --head`, and on the others by `ray start --address <this machine>:6379`"
@@ -78,6 +86,13 @@ def joined(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def knock(address: str) -> None:
+    """Raise an OSError where nobody listens, which Ray would try again for minutes; `auto` it looks up itself."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), PATIENCE).close()
 
 
 @contextmanager

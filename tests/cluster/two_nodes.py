@@ -89,19 +89,23 @@ def blind_node(address: str, folder: Path) -> subprocess.Popen[bytes]:
         pytest.skip("only root may give a process mounts of its own")
     command = f"mount -t tmpfs none '{folder}' && exec '{sys.executable}' -m ray.scripts.scripts start --block "
     command += f"--address={address} --num-cpus=1 --object-store-memory={ROOM['object_store_memory']} "
-    command += " ".join(f"--{name.replace('_', '-')}={port}" for name, port in ports().items())
+    options = {
+        name.replace("_", "-").replace("metrics-agent", "dashboard-agent-grpc"): port for name, port in ports().items()
+    }
+    command += " ".join(f"--{name}={port}" for name, port in options.items())
     node = subprocess.Popen([*unshare, command], stdout=subprocess.DEVNULL)
-    wait_for_two(address)
+    wait_for_two(address, node)
     return node
 
 
-def wait_for_two(address: str) -> None:
-    """Return when two nodes are part of a cluster."""
+def wait_for_two(address: str, node: subprocess.Popen[bytes]) -> None:
+    """Return when the second node is part of a cluster."""
     from ray._raylet import GcsClient
 
     end = time.monotonic() + 120
     nodes: list[Any] = []
     while len(nodes) < 2:
+        assert node.poll() is None, "the node has not started"
         assert time.monotonic() < end, "the node has not joined within two minutes"
         time.sleep(0.5)
         with suppress(RuntimeError):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from genrec.choices import TowerNetwork, check_choice
 from genrec.layers.history_cut import last_items
+from genrec.layers.tiles import score_in_tiles
 from genrec.networks.generating.two_tower import DSSM, TwoTower, YoutubeDNN
 from genrec.tasks.features import Batch, Feature, SequenceFeature, SparseFeature
 
@@ -63,8 +64,12 @@ class HistoryTowers(nn.Module):
         return self.network.item_tower(x)
 
     def scores(self, history: Tensor) -> Tensor:
-        """(batch, n_items + 1), column = item_id; padding is -inf."""
-        items = torch.arange(self.n_items + 1, device=history.device)
-        scores = self.user_tower({"history": history}) @ self.item_tower({"target": items}).T / self.temperature
+        """(batch, n_items + 1), column = item_id; padding is -inf. A row's bytes are the same in any batch."""
+        items = self.item_tower({"target": torch.arange(self.n_items + 1, device=history.device)})
+        scores = score_in_tiles(
+            lambda part: self.user_tower({"history": part}) @ items.T / self.temperature,
+            last_items(history, self.max_history),
+            self.max_history,
+        )
         scores[:, 0] = -torch.inf
         return scores
