@@ -148,6 +148,12 @@ def wait_for_all() -> None:
         distributed.barrier()
 
 
+def end_others() -> None:
+    """End all processes but the first, which writes what all have found together."""
+    if process_rank() > 0:
+        raise SystemExit
+
+
 class SameDraws:
     """Random draws that are the same in all processes, such as a batch's negatives.
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genrec.layers.shards import over_batches
 from genrec.retrieval.ranking import CPU, ScoresItems, rank_found
 from genrec.retrieval.ranks import discounted_gain, ranks_from_scores, ranks_in_lists, top_items
 from genrec.retrieval.transitions import Transitions, mixed
@@ -147,14 +148,14 @@ class BeamsWithMemory:
     def lists(self, split: Split, share: float) -> Tensor:
         """(n_examples, LIST) int64 item_ids, best first, 0 where neither has an item."""
         found, examples = self.found[split], self.histories.examples(split).cut(self.memory.num_items)
-        parts = []
-        for first in range(0, len(examples), BATCH):
-            rows = slice(first, first + BATCH)
+
+        def best_of(rows: slice) -> Tensor:
             history = torch.from_numpy(self.histories.padded(examples.take(np.arange(len(examples))[rows]))).long()
             both = mixed_with_found(found.items[rows], found.log_probs[rows], self.memory(history), share)
             best = top_items(both, LIST)
-            parts.append(best.masked_fill(both.gather(1, best) == -torch.inf, 0))
-        return torch.cat(parts)
+            return best.masked_fill(both.gather(1, best) == -torch.inf, 0)
+
+        return torch.cat(over_batches(best_of, [slice(at, at + BATCH) for at in range(0, len(examples), BATCH)]))
 
     def best_share(self, shares: Sequence[float], batch_size: int) -> float:
         """The share of the memory that ranks validation best, the smallest of equals."""
@@ -195,11 +196,13 @@ def _gains(
     device: torch.device = CPU,
 ) -> NDArray[np.float64]:
     """NDCG@10 of several ways to score, each (b, n_items + 1), items of the history excluded."""
-    gains = []
-    for first in range(0, len(examples), BATCH):
-        batch = examples.take(np.arange(first, min(first + BATCH, len(examples))))
+
+    def gains_of(batch: Examples) -> list[float]:
         history = torch.from_numpy(histories.padded(batch)).long().to(device)
         target = torch.from_numpy(histories.targets(batch)).long().to(device)
         ranks = [ranks_from_scores(each.scatter(1, history, -torch.inf), target) for each in candidates(history)]
-        gains.append([float(discounted_gain(each, 10, torch.float64).sum()) for each in ranks])
-    return np.sum(gains, axis=0) / len(examples)
+        return [float(discounted_gain(each, 10, torch.float64).sum()) for each in ranks]
+
+    starts = range(0, len(examples), BATCH)
+    batches = (examples.take(np.arange(first, min(first + BATCH, len(examples)))) for first in starts)
+    return np.sum(over_batches(gains_of, batches), axis=0) / len(examples)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from genrec.layers.processes import process_rank
+from genrec.layers.processes import end_others
 from genrec.storage.checkpoint import Saveable, save_model
 from genrec.storage.output import write_metrics
 from genrec.training.base import check_gpus
@@ -81,8 +81,7 @@ class TrainingStage:
     @staticmethod
     def end_others() -> None:
         """End all processes but the first, which writes what they have trained together."""
-        if process_rank() > 0:
-            raise SystemExit
+        end_others()
 
     def config(self, kind: type[Config], folder: Path, **own: Any) -> Config:
         """A trainer's config: what all stages have in common, and this one's own."""
