@@ -162,7 +162,10 @@ class GradNorm(EqualWeights):
 
 
 class JacobianDescent(EqualWeights):
-    """One of torchjd's aggregators of the tasks' gradients, such as UPGrad (`pip install genrec[torchjd]`)."""
+    """One of torchjd's aggregators of the tasks' gradients that take no settings (`pip install genrec[torchjd]`).
+
+    Such as AlignedMTL; UPGrad needs `pip install "torchjd[quadprog-projector]"`, whose license is the GPL.
+    """
 
     def __init__(self, aggregator: str) -> None:
         super().__init__()
@@ -172,7 +175,10 @@ class JacobianDescent(EqualWeights):
             raise ValueError("method 'jd' needs the package torchjd; install genrec[torchjd]") from missing
         if not hasattr(module, aggregator):
             raise ValueError(f"torchjd.aggregation has no {aggregator!r}; it has {', '.join(module.__all__)}")
-        self.aggregate: Callable[[Tensor], Tensor] = getattr(module, aggregator)()
+        try:
+            self.aggregate: Callable[[Tensor], Tensor] = getattr(module, aggregator)()
+        except (ImportError, TypeError) as trouble:  # packages that it needs beside torchjd, settings that it lacks
+            raise ValueError(f"torchjd's {aggregator} cannot be used: {trouble}") from trouble
 
     def backward(self, losses: Losses, penalty: Tensor, network: nn.Module) -> None:
         parameters = list(network.parameters())
@@ -223,7 +229,7 @@ def build_weighting(adaptive_params: Mapping[str, Any] | None, n_tasks: int, net
     if set(settings) - set(known):
         raise ValueError(f"method {method!r} takes {', '.join(known) or 'no setting'}, got {', '.join(settings)}")
     if kind is JacobianDescent:
-        return JacobianDescent(settings.get("aggregator", "UPGrad"))
+        return JacobianDescent(settings.get("aggregator", "AlignedMTL"))
     if kind is MetaBalance:
         return MetaBalance(n_tasks, len(list(network.parameters())), **settings)
     return kind(n_tasks, **settings)
