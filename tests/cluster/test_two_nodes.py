@@ -183,10 +183,11 @@ def test_what_is_lost_is_told_in_one_line_and_the_same_command_goes_on(together:
     assert digests(together, [STAGE]) == whole
 
 
-def test_a_node_that_does_not_see_the_folder_is_refused(together: Path) -> None:
-    with TwoNodes(second=lambda address: blind_node(address, together)) as nodes:
-        status, said = finish(together, nodes.address, STAGE)
-    logs = together / ".genrec/cluster" / STAGE
+def test_a_node_that_does_not_see_the_folder_is_refused(tmp_path: Path) -> None:
+    write_params(tmp_path, SMALL, {"trainer": {"num_nodes": 2}})
+    with TwoNodes(second=lambda address: blind_node(address, tmp_path)) as nodes:
+        status, said = finish(tmp_path, nodes.address, STAGE)
+    logs = tmp_path / ".genrec/cluster" / STAGE
     assert status == 1
     assert re.fullmatch(
         r"error: all machines must share the project's folder, at the same path, but \S+ does not see "

@@ -93,20 +93,21 @@ def blind_node(address: str, folder: Path) -> subprocess.Popen[bytes]:
         name.replace("_", "-").replace("metrics-agent", "dashboard-agent-grpc"): port for name, port in ports().items()
     }
     command += " ".join(f"--{name}={port}" for name, port in options.items())
-    node = subprocess.Popen([*unshare, command], stdout=subprocess.DEVNULL)
-    wait_for_two(address, node)
-    return node
+    for _ in range(TRIES):
+        node = subprocess.Popen([*unshare, command], stdout=subprocess.DEVNULL)
+        if joined(address, node):
+            return node
+    raise AssertionError("the node has not started")
 
 
-def wait_for_two(address: str, node: subprocess.Popen[bytes]) -> None:
-    """Return when the second node is part of a cluster."""
+def joined(address: str, node: subprocess.Popen[bytes]) -> bool:
+    """Whether a second node has become part of a cluster; False where it has ended instead."""
     from ray._raylet import GcsClient
 
-    end = time.monotonic() + 120
-    nodes: list[Any] = []
-    while len(nodes) < 2:
-        assert node.poll() is None, "the node has not started"
-        assert time.monotonic() < end, "the node has not joined within two minutes"
-        time.sleep(0.5)
+    while node.poll() is None:
         with suppress(RuntimeError):
-            nodes = [each for each in GcsClient(address=address).get_all_node_info().values() if each.state == 0]
+            known = GcsClient(address=address).get_all_node_info().values()
+            if sum(each.state == 0 for each in known) == 2:
+                return True
+        time.sleep(0.5)
+    return False
