@@ -103,7 +103,7 @@ class Evaluator:
 
     def _measure(self, rank: Callable[[Split], RankedItems]) -> Evaluation:
         # what is popular is counted in what models learn from, not in what is held out
-        counts = np.bincount(self.histories.train_part().items, minlength=self.histories.n_items + 1)
+        counts = self.histories.train_counts()
         figures: dict[Split, Figures] = {}
         for split in EVALUATED_SPLITS:
             user_ids = self.histories.users_of(self.histories.examples(split))

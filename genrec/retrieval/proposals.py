@@ -9,7 +9,7 @@ from torch import Tensor
 from genrec.layers.finite import check_ordered
 from genrec.retrieval.candidates import Candidates
 from genrec.retrieval.ranking import CPU, ScoresItems, SearchesItems
-from genrec.retrieval.ranks import top_items
+from genrec.retrieval.ranks import top_items, users_at_once
 from genrec.sequences.histories import Histories, Split
 
 # histories (batch, length) int64, padded with 0 on the right, to items and log-probabilities, (batch, n) each
@@ -23,9 +23,11 @@ def retrieve(
 
     Args:
         max_history: how many of a user's last items it is given.
+        batch_size: how many users are searched for at once, fewer where the catalogue is large.
         device: where it computes; what it finds lies on the CPU.
     """
     examples = histories.examples(split)
+    batch_size = users_at_once(histories.n_items, batch_size)
     found = []
     for start in range(0, len(examples), batch_size):
         batch = examples.take(np.arange(start, min(start + batch_size, len(examples)))).cut(max_history)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from genrec.retrieval.ranks import top_items
+from genrec.retrieval.ranks import top_items, users_at_once
 from genrec.sequences.histories import Examples, Histories, Split
 
 if TYPE_CHECKING:
@@ -61,11 +61,12 @@ def rank_by_scores(
     Args:
         score: histories (batch, length) int64, padded with 0 on the right, to (batch, n_items + 1).
         max_history: how many of a user's last items the model is given.
+        batch_size: how many users are scored at once, fewer where the catalogue is large.
         device: where `score` computes.
     """
     examples = histories.examples(split)
     lists: dict[str, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
-    for batch in _batches(examples, batch_size, progress_bar):
+    for batch in _batches(examples, users_at_once(histories.n_items, batch_size), progress_bar):
         scores = score(_padded(histories, batch.cut(max_history)).to(device))
         lists["kept"].append(top_items(scores, k))
         seen = _padded(histories, batch).to(device)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genrec.layers.finite import check_ordered
-from genrec.retrieval.ranks import discounted_gain
+from genrec.retrieval.ranks import discounted_gain, users_at_once
 from genrec.tasks.auc import roc_auc
 from genrec.tasks.features import Batch
 from genrec.tasks.probability_losses import (
@@ -171,7 +171,9 @@ class MatchModule(TaskModule):
         return torch.cat(
             [
                 ranks_of_targets(users.float() @ vectors.T, item_ids, targets)
-                for users, targets in zip(self.users, self.targets, strict=True)
+                for batch, of_batch in zip(self.users, self.targets, strict=True)
+                for n_users in [users_at_once(len(item_ids), len(batch))]
+                for users, targets in zip(batch.split(n_users), of_batch.split(n_users), strict=True)
             ]
         )
 

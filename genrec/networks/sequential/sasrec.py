@@ -88,9 +88,14 @@ class SASRecNetwork(nn.Module):
 
     def scores(self, history: Tensor) -> Tensor:
         """(b, n_items + 1), column = item_id; padding is -inf."""
-        items = torch.arange(self.n_items + 1, device=history.device)
-        scores = self.user_vectors(history) @ self.item_vectors(items).T
+        scores = self.user_vectors(history) @ self._item_table().T
         if self.repeats is not None:
             scores = self.repeats.add_to(scores, last_items(history, self.max_history))
         scores[:, 0] = -torch.inf
         return scores
+
+    def _item_table(self) -> Tensor:
+        """(n_items + 1, d), the vectors of all items; not a copy where they are the table of the embedding."""
+        if self.content_projection is None:
+            return self.item_embedding.weight
+        return self.item_vectors(torch.arange(self.n_items + 1, device=self.content.device))
