@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := benchmarks/.venv
 OLDEST := .venv-oldest
-SEEDS := 1,2,3,4,5
+SEEDS := 2020,1,2,3,4
 # DVC starts stages with `python`: it must be the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := true
@@ -67,7 +67,7 @@ audit: $(STAMP)  ## ask for known vulnerabilities of the pinned packages
 	$(BIN)/uv tool run --from 'pip-audit>=2.7,<3' pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 # Seeds share what does not depend on them; `dvc queue status` shows how far they are, `dvc queue logs` what failed.
-seeds: $(STAMP)  ## [SEEDS=1,2,3,4,5]: queue the pipeline by these seeds and run it; then: python -m genrec.pipeline.comparison
+seeds: $(STAMP)  ## [SEEDS=2020,1,2,3,4]: queue the pipeline by these seeds and run it; then: python -m genrec.pipeline.comparison
 	dvc exp run --queue -S 'seed=$(SEEDS)'
 	dvc queue start
 

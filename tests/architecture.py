@@ -79,7 +79,7 @@ ROOMS = (
 BESIDE = {
     "generators": {"params"},
     "params": {"generators", "pipeline"},
-    "pipeline": {"params", "storage"},
+    "pipeline": {"generators", "params", "storage"},
     "search": {"params", "pipeline"},
 }
 # Who may name a section's class: its type alone, or what fetches a data set, which is handed the section as it is.

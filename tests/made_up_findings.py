@@ -5,10 +5,11 @@ import pandas as pd
 import torch
 
 from genrec.evaluation.audit import Audit, sample_of_users
+from genrec.generators.titles import model_titles
 from genrec.report.comparisons import comparisons, groups_of_users
 from genrec.report.findings import Codes, Findings
 from genrec.report.lists_section import MEASURES
-from genrec.report.results_page import merge_results, model_titles
+from genrec.report.results_page import merge_results
 from genrec.retrieval.candidates import Candidates
 from genrec.sequences.histories import Histories
 

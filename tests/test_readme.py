@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from genrec.generators.titles import model_titles
 from genrec.params.reading import flatten, read_params
-from genrec.report.results_page import model_titles
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

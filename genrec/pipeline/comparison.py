@@ -4,7 +4,7 @@ dvc exp run --queue -S 'train_etegrec.variant=full,no_sia,no_psa' -S 'seed=1,2,3
 python -m genrec.pipeline.comparison train_etegrec.variant recall_etegrec ndcg_etegrec
 
 make seeds                              # the default by five seeds, which the queue runs one after the other
-python -m genrec.pipeline.comparison    # each model's mean over the seeds and its standard deviation
+python -m genrec.pipeline.comparison    # the README's table: each model's mean over the seeds, its standard deviation
 """
 
 import argparse
@@ -18,12 +18,13 @@ from statistics import fmean, stdev
 from scipy.stats import t
 
 from genrec.errors import UserError
+from genrec.generators.titles import model_titles
 from genrec.pipeline.command import run_command
 from genrec.pipeline.tracking import FinishedRun, finished_runs
 
 SEED = "seed"
 PROTOCOLS = ("excluded", "kept")
-MEASURES = ("recall_at_10", "ndcg_at_10")
+MEASURES = {"recall_at_10": "recall@10", "ndcg_at_10": "NDCG@10"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def compare(runs: Sequence[FinishedRun], parameter: str, metrics: Sequence[str])
 
 
 def seeds_table(runs: Sequence[FinishedRun]) -> str:
-    """A Markdown table of one row for each model: means over seeds, in brackets the standard deviation.
+    """A Markdown table of one row for each model: means over seeds, behind each the standard deviation.
 
     The newest run sets all parameters but the seed; of two runs of one seed the newest counts.
 
@@ -97,28 +98,34 @@ def seeds_table(runs: Sequence[FinishedRun]) -> str:
     for run in runs:
         if _others(run, SEED) == _others(runs[0], SEED):
             of_seeds.setdefault(run.params[SEED], run)
-    pattern = re.compile(rf"stages/evaluate_\w+/(\w+)/test/{PROTOCOLS[0]}/{MEASURES[0]}")
-    found = [match for match in map(pattern.fullmatch, sorted(runs[0].metrics)) if match]
-    if not found:
-        raise UserError(f"the newest run has no {MEASURES[0]} of a test; put 10 into evaluate.ks and run again")
-    columns = [f"{measure}, history {protocol}" for protocol in PROTOCOLS for measure in MEASURES]
-    lines = [f"| model | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
-    for match in found:
-        stem = match.string.removesuffix(f"{PROTOCOLS[0]}/{MEASURES[0]}")
-        names = [f"{stem}{protocol}/{measure}" for protocol in PROTOCOLS for measure in MEASURES]
+    prefixes = _models(runs[0])
+    if not prefixes:
+        raise UserError("the newest run has no recall_at_10 of a test; put 10 into evaluate.ks and run again")
+    columns = [f"{title}, history {protocol}" for protocol in PROTOCOLS for title in MEASURES.values()]
+    lines = [f"| | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+    for model, prefix in prefixes.items():
+        names = [f"{prefix}/{protocol}/{measure}" for protocol in PROTOCOLS for measure in MEASURES]
         whole = [run.metrics for run in of_seeds.values() if all(name in run.metrics for name in names)]
         cells = [_mean_and_deviation([metrics[name] for metrics in whole]) for name in names]
-        lines.append(f"| {match[1]} | {len(whole)} | {' | '.join(cells)} |")
+        lines.append(f"| {model_titles()[model]} | {len(whole)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _models(run: FinishedRun) -> dict[str, str]:
+    """The models of which a run measured the test, in the order of tables, and how the names of those figures begin."""
+    pattern = re.compile(rf"(stages/evaluate_\w+/(\w+)/test)/{PROTOCOLS[0]}/{next(iter(MEASURES))}")
+    found = {match[2]: match[1] for match in map(pattern.fullmatch, run.metrics) if match}
+    return {model: found[model] for model in model_titles() if model in found}
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:
     """
     Example:
         >>> _mean_and_deviation([0.1, 0.2, 0.3]), _mean_and_deviation([0.1])
-        ('0.200 (0.100)', '0.100')
+        ('.200 ± .100', '.100')
     """
-    return f"{fmean(values):.3f}" + (f" ({stdev(values):.3f})" if len(values) > 1 else "")
+    shown = f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+    return shown.replace("0.", ".")
 
 
 def _others(run: FinishedRun, parameter: str) -> dict[str, str]:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from genrec.generators.entry import generators
-from genrec.report.results_page import REFERENCE, model_titles, shown_k
+from genrec.generators.titles import model_titles
+from genrec.report.results_page import REFERENCE, shown_k
 
 Tree = Mapping[str, Any]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from genrec.generators.titles import model_titles
 from genrec.report.charts import looks
 from genrec.report.findings import Findings
 from genrec.report.generation_section import generation_section
 from genrec.report.lists_section import lists_section
 from genrec.report.outcome_sections import results_section, verdict
-from genrec.report.results_page import model_titles
 from genrec.report.run_section import run_section
 from genrec.report.slices_section import slices_section
 from genrec.report.tokenizer_section import tokenizer_section

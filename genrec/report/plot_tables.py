@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from genrec.generators.entry import generators
-from genrec.report.results_page import REFERENCE, model_titles, shown_k
+from genrec.generators.titles import model_titles
+from genrec.report.results_page import REFERENCE, shown_k
 from genrec.sequences.histories import Split
 
 Tree = Mapping[str, Any]

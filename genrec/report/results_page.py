@@ -3,10 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
 
-from genrec.generators.entry import generators
+from genrec.generators.titles import model_titles
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REFERENCE = "item_knn"
@@ -24,19 +23,6 @@ TITLES = {
 }
 
 Tree = Mapping[str, Any]
-
-
-@cache
-def model_titles() -> dict[str, str]:
-    """The rows of the tables, from above: the baselines, then each generator and its candidates in a ranker's order."""
-    titles = {"popularity": "popularity", REFERENCE: "item co-occurrence"}
-    for generator in generators():
-        titles[generator.name] = generator.title
-        titles[generator.with_memory_name] = f"{generator.title} with memory"
-        if generator.code_table is not None:
-            titles[generator.best_signal_name] = f"{generator.title}, best single signal"
-            titles[generator.ranked_name] = f"{generator.title}, ranked"
-    return titles
 
 
 def merge_results(

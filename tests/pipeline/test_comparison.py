@@ -103,10 +103,10 @@ def of_seed(seed, recall, model="tiger", **params):
 def test_each_model_gets_its_mean_over_the_seeds_and_the_standard_deviation():
     runs = [of_seed(1, 0.1), of_seed(2, 0.2), of_seed(3, 0.3), of_seed(3, 0.9), of_seed(4, 0.9, width="7")]
     assert seeds_table(runs).splitlines() == [
-        "| model | seeds | recall_at_10, history excluded | ndcg_at_10, history excluded | recall_at_10, history kept |"
-        " ndcg_at_10, history kept |",
+        "| | seeds | recall@10, history excluded | NDCG@10, history excluded | recall@10, history kept |"
+        " NDCG@10, history kept |",
         "|---|---|---|---|---|---|",
-        "| tiger | 3 | 0.200 (0.100) | 0.500 (0.000) | 0.250 (0.000) | 0.125 (0.000) |",
+        "| TIGER | 3 | .200 ± .100 | .500 ± .000 | .250 ± .000 | .125 ± .000 |",
     ]
 
 
@@ -114,8 +114,8 @@ def test_a_seed_that_lacks_a_model_does_not_count_for_it():
     both = FinishedRun({"seed": "1"}, {**of_seed(1, 0.1).metrics, **of_seed(1, 0.3, "sasrec").metrics})
     rows = seeds_table([both, of_seed(2, 0.2)]).splitlines()[2:]
     assert [row.split(" | ")[:3] for row in rows] == [
-        ["| sasrec", "1", "0.300"],
-        ["| tiger", "2", "0.150 (0.071)"],
+        ["| SASRec", "1", ".300"],
+        ["| TIGER", "2", ".150 ± .071"],
     ]
 
 

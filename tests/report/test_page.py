@@ -9,9 +9,9 @@ from made_up_findings import findings
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from genrec.generators.titles import model_titles
 from genrec.report.charts import COLOURS, looks
 from genrec.report.page import SECTIONS, TEMPLATES, report_page
-from genrec.report.results_page import model_titles
 
 MOST_BYTES = 6_000_000
 NAMES = [name for name, _ in SECTIONS]

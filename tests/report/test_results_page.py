@@ -3,7 +3,8 @@
 import pytest
 
 from genrec.evaluation.reranking import SINGLE_SIGNALS
-from genrec.report.results_page import REFERENCE, SIGNAL_NAMES, merge_results, model_titles, references, results_page
+from genrec.generators.titles import model_titles
+from genrec.report.results_page import REFERENCE, SIGNAL_NAMES, merge_results, references, results_page
 
 STATISTICS = {"n_users": 943, "n_items": 1349, "n_interactions": 99287}
 

@@ -217,7 +217,7 @@ class ResidualQuantizer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Quantized:
         """Quantize inputs (batch, dim)."""
-        inputs = inputs.to(self.levels[0].codebook.dtype)  # half precision, where there is one, ends here
+        inputs = self._in_full(inputs)
         residual, total = inputs, torch.zeros_like(inputs)
         commitments, embeddings, codes = [], [], []
         for level in self.levels:
@@ -234,9 +234,13 @@ class ResidualQuantizer(nn.Module):
             torch.stack(codes, dim=1),
         )
 
+    def _in_full(self, inputs: Tensor) -> Tensor:
+        """Half precision, where there is one, ends here: codes are chosen and moved in that of the codebooks."""
+        return inputs.to(self.levels[0].codebook.dtype)
+
     def distances(self, inputs: Tensor) -> Tensor:
         """Squared distances of each level's residual to its codes, (batch, num_levels, num_embeddings)."""
-        rows, residual = [], inputs
+        rows, residual = [], self._in_full(inputs)
         for level in self.levels:
             distances = level.distances(residual)
             rows.append(distances)
@@ -246,7 +250,7 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def codes(self, inputs: Tensor) -> Tensor:
         """(batch, num_levels) int64."""
-        columns, residual = [], inputs
+        columns, residual = [], self._in_full(inputs)
         for level in self.levels:
             codes, _ = nearest(residual, level.codebook)
             columns.append(codes)
@@ -260,7 +264,7 @@ class ResidualQuantizer(nn.Module):
         Args:
             inputs: (n, dim), all items' latents.
         """
-        residual = inputs
+        residual = self._in_full(inputs)
         for level in self.levels:
             centres, assigned = kmeans(residual, level.num_embeddings, iterations, generator)
             level.replace(torch.arange(level.num_embeddings, device=centres.device), centres)
@@ -273,7 +277,7 @@ class ResidualQuantizer(nn.Module):
         Args:
             inputs: (n, dim), all items' latents.
         """
-        moved, residual = 0, inputs
+        moved, residual = 0, self._in_full(inputs)
         for level in self.levels:
             assigned, distances = nearest(residual, level.codebook)
             dead = (torch.bincount(assigned, minlength=level.num_embeddings) == 0).nonzero()[:, 0][: len(inputs)]

@@ -458,6 +458,18 @@ def test_every_quantizer_can_be_fitted_and_restarted(name):
     assert quantizer.codebooks.abs().max() < 100
 
 
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_codes_are_fitted_and_restarted_by_latents_in_half_precision(name):
+    points = torch.randn(400, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
+    quantizers = [ResidualQuantizer(2, 8, 6, quantizer=name) for _ in range(2)]
+    for quantizer, latents in zip(quantizers, (points, points.float()), strict=True):
+        quantizer.initialize(latents, 10, torch.Generator().manual_seed(1))
+        quantizer.levels[0].replace(torch.tensor([2, 5]), torch.full((2, 6), 1000.0))
+        assert quantizer.restart_dead_codes(latents) >= 2
+        assert torch.equal(quantizer.distances(latents), quantizer.distances(points.float()))
+    assert torch.equal(quantizers[0].codebooks, quantizers[1].codebooks)
+
+
 # Against vector-quantize-pytorch, where the two define the same thing.
 
 
