@@ -82,6 +82,8 @@ def split_in_words(statistics: Tree) -> str:
     Example:
         >>> split_in_words({})
         "Leave-one-out: each user's last interaction is tested, the last but one validates, the rest trains."
+        >>> split_in_words({"held_out_users": 64})[:27]
+        'Leave-one-out of 64 users, '
     """
     if "held_out_users" in statistics:
         return (
