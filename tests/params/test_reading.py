@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.scale import MILLION
 from fake_pipeline import PROJECT
 from ruamel.yaml import YAML
 
+from benchmarks.scale import MILLION
 from genrec.errors import UserError
 from genrec.params import preset as preset_module
 from genrec.params.evaluate import Evaluate
