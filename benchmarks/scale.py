@@ -189,14 +189,14 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[], help="run every stage with so many items")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
-    took = "seconds | CPU seconds | peak, GiB"
+    took = ["seconds", "CPU seconds", "peak, GiB"]
     if arguments.interactions:
         logs = (of_preparation(folder, n, arguments.engines, arguments.memory_gb) for n in arguments.interactions)
-        columns = ["interactions, M", "engine", took, "kept, M", "bytes"]
+        columns = ["interactions, M", "engine", *took, "kept, M", "bytes"]
         print_table(columns, (row for log in logs for row in log))
     if arguments.items:
         worlds = (of_all_stages(folder, n_items) for n_items in arguments.items)
-        print_table(["items", "stage", "rows", took], (row for world in worlds for row in world))
+        print_table(["items", "stage", "rows", *took], (row for world in worlds for row in world))
 
 
 if __name__ == "__main__":
