@@ -4,8 +4,9 @@
     python -m benchmarks.quality_table data/quality/scientific
 
 DATA/prepared is what the stage `prepare_data` writes. Each model and seed gets a folder with its weights, its curves,
-`run.json` (settings, CPU minutes, the memory's share) and `ranks.npz` (each user's rank of the held-out item). One that
-is there is not made again, so that several processes can share the work.
+`run.json` (settings, CPU minutes, the memory's share) and `ranks.npz` (each target's rank: of a user's held-out item,
+or after a split in time of what is later than the cut, new users included). One that is there is not made again, so
+that several processes can share the work.
 
 Everything is chosen on validation, NDCG@10 with the history excluded: the epoch, the memory of transitions, its share.
 """
@@ -97,6 +98,7 @@ SETS = {
     "scientific": DataSet(PRODUCT, epochs=50, words={"embedding_dim": 128}, parallel={"embedding_dim": 256}),
     "instruments": DataSet((), epochs=30, patience=5, parallel={"epochs": 24}),
     "ml-100k": DataSet(("movie_title", "release_year", "class", "class"), max_history=20),
+    "movietweetings": DataSet(("title", "year", "genres", "genres"), max_history=20),
 }
 
 
@@ -166,7 +168,7 @@ class Experiment:
         return self.settings.max_history
 
     def deciding(self) -> Histories:
-        """Some users, of whom no more than validation is asked."""
+        """Some users that validation has targets of, and of whom no more than validation is asked."""
         users = self._deciding_users()
         starts, lengths = self.histories.offsets[users], self.histories.lengths[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -177,8 +179,13 @@ class Experiment:
         return Histories(self.histories.items[places], offsets, self.histories.n_items, cuts=cuts)
 
     def _deciding_users(self) -> NDArray[np.int64]:
-        n_users = min(DECIDING_USERS, self.histories.n_users)
-        return np.sort(np.random.default_rng(0).permutation(self.histories.n_users)[:n_users])
+        """Their places, from 0; after a split in time not all users have a target between the moments."""
+        asked = np.unique(self._users_of("validation"))
+        return asked[np.sort(np.random.default_rng(0).permutation(len(asked))[:DECIDING_USERS])]
+
+    def _users_of(self, split: Split) -> NDArray[np.int64]:
+        """int64 (n_targets,), the place, from 0, of the user that each target of a split is of."""
+        return self.histories.users_of(self.histories.examples(split)) - 1
 
     def memory(self) -> Transitions:
         file = self.out / "transitions.json"
@@ -290,8 +297,8 @@ class Experiment:
         return share
 
     def _evaluate_beams(self, found: dict[Split, GeneratedItems], memory: Transitions, folder: Path) -> float:
-        users = torch.from_numpy(self._deciding_users())
-        of_deciding = GeneratedItems(*(part[users] for part in found["validation"]))
+        rows = torch.from_numpy(np.isin(self._users_of("validation"), self._deciding_users()))
+        of_deciding = GeneratedItems(*(part[rows] for part in found["validation"]))
         share = BeamsWithMemory({"validation": of_deciding}, memory, self.deciding()).best_share(SHARES, 512)
         both = BeamsWithMemory(found, memory, self.histories)
         ranks = {}
@@ -302,7 +309,7 @@ class Experiment:
         return share
 
     def ranks(self, score: ScoresItems, suffix: str) -> dict[str, NDArray[np.int32]]:
-        """split/protocol to each user's rank of the held-out item, 11 where it is not among ten."""
+        """split/protocol to each target's rank, 11 where it is not among ten."""
         found = {}
         for split in EVALUATED_SPLITS:
             ranked = rank_by_scores(score, self.histories, split, self.max_history, 10, 512, progress_bar=False)
@@ -311,7 +318,7 @@ class Experiment:
 
     @torch.inference_mode()
     def baselines(self) -> None:
-        """What needs no training, and of each test user what the table is broken down by."""
+        """What needs no training, and of each target of the test what the tables are broken down by."""
         learned = self.histories.train_part()
         memory = self.memory()
         scores: dict[str, Callable[[Tensor], Tensor]] = {
@@ -331,15 +338,29 @@ class Experiment:
         save_arrays(self._kinds_of_targets(memory), self.out / "targets.npz")
 
     def _kinds_of_targets(self, memory: Transitions) -> dict[str, NDArray[Any]]:
-        """Of each test user: whether the memory knows the way to the target, and how often the target was learned."""
-        examples = self.histories.examples("test")
-        counts = np.bincount(self.histories.train_part().items, minlength=self.histories.n_items + 1)
+        """Of each target of the test, what the tables break down by.
+
+        Returns:
+            known_transition: bool, whether the memory knows the way to it.
+            times_learned: int64, how often its item was.
+            user: int64, the user_id.
+            new_user: bool, whether nothing of the user was learned.
+            history: int64, how many interactions are before it.
+        """
+        examples, learned = self.histories.examples("test"), self.histories.train_part()
+        counts = np.bincount(learned.items, minlength=self.histories.n_items + 1)
         known = []
         for first in range(0, len(examples), 512):
             part = examples.take(np.arange(first, min(first + 512, len(examples))))
             remembered = memory(torch.from_numpy(self.histories.padded(part)).long())
             known.append(remembered.gather(1, torch.from_numpy(self.histories.targets(part)).long()[:, None])[:, 0] > 0)
-        return {"known_transition": torch.cat(known).numpy(), "times_learned": counts[self.histories.targets(examples)]}
+        return {
+            "known_transition": torch.cat(known).numpy(),
+            "times_learned": counts[self.histories.targets(examples)],
+            "user": self.histories.users_of(examples),
+            "new_user": learned.lengths[self._users_of("test")] == 0,
+            "history": examples.lengths,
+        }
 
 
 def models_of(settings: DataSet) -> list[str]:

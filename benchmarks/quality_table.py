@@ -1,7 +1,7 @@
 """The tables of what `benchmarks.quality` measured, as markdown: `python -m benchmarks.quality_table FOLDER`.
 
-Each model's figures are means over its seeds. Intervals are 95 % bootstraps over users, of each user's mean over the
-seeds; those of a difference draw the same users for both models.
+Each model's figures are means over its seeds. Intervals are 95 % bootstraps over users, of each target's mean over the
+seeds; those of a difference draw the same users for both models, and whoever has several targets with all of them.
 """
 
 import csv
@@ -22,10 +22,14 @@ from genrec.evaluation.figures import bootstrap_intervals
 from genrec.evaluation.measures import user_metrics
 from genrec.storage.files import load_arrays
 
+Bounds = tuple[tuple[int, int | None], ...]
+
 RESAMPLES = 1000
 METRICS = ("recall_at_10", "ndcg_at_10")
 PROTOCOLS = ("kept", "excluded")
-FEWEST = ((0, 4), (5, 9), (10, 24), (25, 10**9))  # times that a target was learned, both ends within
+# both ends within: times that a target was learned, and interactions before it
+FEWEST: Bounds = ((0, 4), (5, 9), (10, 24), (25, None))
+LENGTHS: Bounds = ((1, 2), (3, 4), (5, 9), (10, 19), (20, None))
 MARKS = (0.5, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30)  # CPU minutes
 
 
@@ -34,7 +38,7 @@ class Row:
     """A model over its seeds.
 
     Attributes:
-        of_seeds: split/protocol/metric to (n_seeds, n_users).
+        of_seeds: split/protocol/metric to (n_seeds, n_targets).
         cpu_minutes: mean of the training, and of the SASRec whose items it needs.
     """
 
@@ -44,8 +48,8 @@ class Row:
     cpu_minutes: tuple[float, float]
     shares: list[float]
 
-    def per_user(self, key: str) -> Tensor:
-        """(n_users,), each user's mean over the seeds."""
+    def per_target(self, key: str) -> Tensor:
+        """(n_targets,), each target's mean over the seeds."""
         return self.of_seeds[key].mean(0)
 
 
@@ -81,13 +85,17 @@ def _row(name: str, runs: list[tuple[Path, dict]], suffix: str) -> Row:
     )
 
 
-def figures(rows: dict[str, Row]) -> Iterator[str]:
-    """Recall@10 / NDCG@10, and the ends of the intervals of the test's."""
+def figures(rows: dict[str, Row], users: NDArray[np.int64]) -> Iterator[str]:
+    """Recall@10 / NDCG@10, and the ends of the intervals of the test's.
+
+    Args:
+        users: (n_targets,), whose each target of the test is.
+    """
     yield "| model | seeds | validation, excl. | test, kept | test, excl. | 95 % of the latter | CPU minutes |"
     yield "|---|---|---|---|---|---|---|"
     for row in rows.values():
-        keys = {metric: row.per_user(f"test/excluded/{metric}") for metric in METRICS}
-        ends = bootstrap_intervals(keys, RESAMPLES, seed=0)
+        keys = {metric: row.per_target(f"test/excluded/{metric}") for metric in METRICS}
+        ends = bootstrap_intervals(keys, RESAMPLES, seed=0, user_ids=users)
         interval = " / ".join(f"{_short(low)} to {_short(high)}" for low, high in ends.values())
         own, base = row.cpu_minutes
         cost = "" if row.name.endswith("memory") else f"{own:.1f}" + (f" + {base:.1f}" if base else "")
@@ -97,11 +105,11 @@ def figures(rows: dict[str, Row]) -> Iterator[str]:
 
 
 def _pair(row: Row, key: str) -> str:
-    return " / ".join(_short(float(row.per_user(f"{key}/{metric}").mean())) for metric in METRICS)
+    return " / ".join(_short(float(row.per_target(f"{key}/{metric}").mean())) for metric in METRICS)
 
 
-def differences(rows: dict[str, Row], pairs: list[tuple[str, str]]) -> Iterator[str]:
-    """Each first model minus the second on the test, over the seeds that both have."""
+def differences(rows: dict[str, Row], pairs: list[tuple[str, str]], users: NDArray[np.int64]) -> Iterator[str]:
+    """Each first model minus the second on the test, over the seeds that both have; `users` as in `figures`."""
     yield "| difference on the test | R@10, kept | N@10, kept | R@10, excl. | N@10, excl. | N@10, excl., by seed |"
     yield "|---|---|---|---|---|---|"
     for ours, theirs in pairs:
@@ -110,14 +118,14 @@ def differences(rows: dict[str, Row], pairs: list[tuple[str, str]]) -> Iterator[
         keys = [f"test/{protocol}/{metric}" for protocol in PROTOCOLS for metric in METRICS]
         of_seeds = _of_common_seeds(rows[ours], rows[theirs], keys)
         values = {key: of_seed.mean(0) for key, of_seed in of_seeds.items()}
-        ends = bootstrap_intervals(values, RESAMPLES, seed=0)
+        ends = bootstrap_intervals(values, RESAMPLES, seed=0, user_ids=users)
         cells = [f"{value.mean():+.4f} [{ends[key][0]:+.4f}, {ends[key][1]:+.4f}]" for key, value in values.items()]
         by_seed = ", ".join(f"{value:+.4f}" for value in of_seeds[keys[-1]].mean(1))
         yield f"| {ours} − {theirs} | {' | '.join(cells)} | {by_seed} |"
 
 
 def _of_common_seeds(first: Row, second: Row, keys: list[str]) -> dict[str, Tensor]:
-    """first - second, (n_common, n_users); what needs no training is the same for all seeds."""
+    """first - second, (n_common, n_targets); what needs no training is the same for all seeds."""
     untrained = second.name in UNTRAINED
     seeds = [seed for seed in first.seeds if untrained or seed in second.seeds]
     ours = [first.seeds.index(seed) for seed in seeds]
@@ -125,24 +133,43 @@ def _of_common_seeds(first: Row, second: Row, keys: list[str]) -> dict[str, Tens
     return {key: first.of_seeds[key][ours] - second.of_seeds[key][theirs] for key in keys}
 
 
-def breakdown(rows: dict[str, Row], targets: dict[str, NDArray]) -> Iterator[str]:
-    """NDCG@10, history excluded, of users by whether the memory knows a way to the target, and by its popularity."""
-    known, times = torch.from_numpy(targets["known_transition"]), torch.from_numpy(targets["times_learned"])
+def kinds_of_items(targets: dict[str, NDArray]) -> dict[str, NDArray[np.bool_]]:
+    """Targets by whether the memory knows a way to them, and by how often they were learned."""
+    known = targets["known_transition"]
     groups = {"known transition": known, "unknown transition": ~known}
-    for low, high in FEWEST:
-        groups[f"learned {low} to {high} times" if high < 10**9 else f"{low} times or more"] = (times >= low) & (
-            times <= high
-        )
-    yield "| NDCG@10 on the test, excl. | " + " | ".join(groups) + " |"
-    yield "|---|" + "---|" * len(groups)
+    return {**groups, **_within(targets["times_learned"], FEWEST, "learned {} to {} times", "{} times or more")}
+
+
+def kinds_of_users(targets: dict[str, NDArray]) -> dict[str, NDArray[np.bool_]]:
+    """Targets by what training knows of their item and of their user, and by how much is before them."""
+    new_item, new_user = targets["times_learned"] == 0, targets["new_user"]
+    groups = {"new item": new_item, "known item": ~new_item, "new user": new_user, "known user": ~new_user}
+    return {**groups, **_within(targets["history"], LENGTHS, "{} to {} before", "{} or more before")}
+
+
+def _within(values: NDArray[np.int64], bounds: Bounds, between: str, above: str) -> dict[str, NDArray[np.bool_]]:
+    groups = {}
+    for low, high in bounds:
+        if high is None:
+            groups[above.format(low)] = values >= low
+        else:
+            groups[between.format(low, high)] = (values >= low) & (values <= high)
+    return groups
+
+
+def breakdown(rows: dict[str, Row], groups: dict[str, NDArray[np.bool_]]) -> Iterator[str]:
+    """NDCG@10, history excluded, of the targets of each group; groups of none are left out."""
+    some = {name: torch.from_numpy(group) for name, group in groups.items() if group.any()}
+    yield "| NDCG@10 on the test, excl. | " + " | ".join(some) + " |"
+    yield "|---|" + "---|" * len(some)
     yield (
-        "| share of the users | "
-        + " | ".join(f"{float(group.double().mean()):.0%}" for group in groups.values())
+        "| share of the targets | "
+        + " | ".join(f"{float(group.double().mean()):.0%}" for group in some.values())
         + " |"
     )
     for row in rows.values():
-        values = row.per_user("test/excluded/ndcg_at_10")
-        yield f"| {row.name} | " + " | ".join(_short(float(values[group].mean())) for group in groups.values()) + " |"
+        values = row.per_target("test/excluded/ndcg_at_10")
+        yield f"| {row.name} | " + " | ".join(_short(float(values[group].mean())) for group in some.values()) + " |"
 
 
 def curves(folder: Path) -> Iterator[str]:
@@ -174,7 +201,7 @@ def _short(value: float) -> str:
 
 
 def main(folder: Path) -> None:
-    rows = read_rows(folder)
+    rows, targets = read_rows(folder), load_arrays(folder / "targets.npz")
     memory = " + memory"
     pairs = [(ours + suffix, theirs + suffix) for suffix in ("", memory) for ours, theirs in (
         ("parallel", "sasrec"), ("parallel", "sasrec+words"), ("parallel", "sasrec+words, 256-d"),
@@ -187,9 +214,10 @@ def main(folder: Path) -> None:
         (model + suffix, "transitions") for suffix in ("", memory) for model in ("sasrec", "sasrec+words", "parallel")
     ]
     parts = [
-        figures(rows),
-        differences(rows, pairs + against),
-        breakdown(rows, load_arrays(folder / "targets.npz")),
+        figures(rows, targets["user"]),
+        differences(rows, pairs + against, targets["user"]),
+        breakdown(rows, kinds_of_items(targets)),
+        breakdown(rows, kinds_of_users(targets)),
         curves(folder),
     ]
     print("\n\n".join("\n".join(part) for part in parts))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import quality, quality_codes, quality_table
-from genrec.sequences.histories import Histories
+from genrec.sequences.histories import Histories, TimeCuts
 
 WORDS = ("red", "blue", "lacquer", "balm", "brush", "soap")
 
@@ -85,3 +85,80 @@ def test_the_users_that_decide_keep_their_own_histories(
     of_all = {tuple(history) for history in experiment.histories.items.reshape(-1, 8)}
     assert deciding.offsets.tolist() == [0, 8, 16, 24]
     assert {tuple(history) for history in deciding.items.reshape(-1, 8)} < of_all
+
+
+def in_time(experiment: quality.Experiment, all_targets: bool) -> quality.Experiment:
+    """50 users of 8 interactions; five train on nothing, five are not tested, and item 30 is only in the test."""
+    items = experiment.histories.items.reshape(50, 8).copy()
+    items[items == 30] = 29
+    items[:-5, 7] = 30
+    starts = np.arange(0, 400, 8)
+    n_learned = np.full(50, 4)
+    n_learned[:5], n_learned[-5:] = 0, 8
+    n_before_test = np.maximum(n_learned, 6)
+    n_before_test[:3] = 0  # these are new to validation, too
+    cuts = TimeCuts(starts + n_learned, starts + n_before_test, all_targets)
+    histories = Histories(items.ravel(), np.arange(0, 401, 8), n_items=30, cuts=cuts)
+    return replace(experiment, histories=histories)
+
+
+@pytest.mark.parametrize("all_targets", [False, True])
+def test_after_a_split_in_time_the_users_that_decide_are_those_with_targets_between_the_moments(
+    experiment: quality.Experiment, all_targets: bool
+) -> None:
+    split = in_time(experiment, all_targets)
+    deciding, histories = split.deciding(), split.histories
+    assert deciding.n_users == 42
+    asked, of_all = deciding.examples("validation"), histories.examples("validation")
+    assert len(asked) == (2 * 40 + 5 * 2 if all_targets else 42)
+    assert deciding.targets(asked).tolist() == histories.targets(of_all).tolist()
+    assert deciding.padded(asked).tolist() == histories.padded(of_all).tolist()
+
+
+def test_after_a_split_in_time_targets_are_known_by_their_item_their_user_and_their_history(
+    experiment: quality.Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = in_time(experiment, all_targets=False)
+    split.baselines()
+    targets = dict(np.load(split.out / "targets.npz"))
+    assert targets["user"].tolist() == list(range(1, 46))
+    assert targets["new_user"].tolist() == [True] * 5 + [False] * 40
+    assert targets["history"].tolist() == [1] * 3 + [6] * 42
+    groups = quality_table.kinds_of_users(targets)
+    assert groups["1 to 2 before"].tolist() == [True] * 3 + [False] * 42
+
+    every = in_time(experiment, all_targets=True)
+    every.baselines()
+    targets = dict(np.load(every.out / "targets.npz"))
+    assert targets["user"].tolist() == [1] * 7 + [2] * 7 + [3] * 7 + [user for user in range(4, 46) for _ in range(2)]
+    last = np.append(np.diff(targets["user"]) > 0, True)
+    assert not targets["known_transition"][last].any()
+    assert (targets["times_learned"] == 0).tolist() == last.tolist()
+    assert quality_table.kinds_of_users(targets)["new item"].tolist() == last.tolist()
+
+
+@pytest.mark.slow
+def test_a_split_in_time_has_the_rows_of_leave_one_out_and_one_rank_a_target(
+    experiment: quality.Experiment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quality, "DECIDING_USERS", 20)
+    split = in_time(experiment, all_targets=True)
+    split.baselines()
+    n_targets = {"validation": 2 * 40 + 5 * 2, "test": 3 * 7 + 42 * 2}
+    for name in ("parallel", "tiger"):
+        ranks = dict(np.load(split.run(name, seed=0) / "ranks.npz"))
+        assert {key: len(of_targets) for key, of_targets in ranks.items()} == {
+            f"{of_split}/{protocol}": n
+            for of_split, n in n_targets.items()
+            for protocol in ("kept", "excluded", "kept+memory", "excluded+memory")
+        }
+    capsys.readouterr()
+
+    quality_table.main(split.out)
+
+    figures, _, by_item, by_user, _ = capsys.readouterr().out.split("\n\n")
+    assert [line.split("|")[1].split("(")[0].strip() for line in figures.splitlines()[5:]] == [
+        "sasrec", "sasrec + memory", "tiger", "tiger + memory", "parallel", "parallel + memory",
+    ]  # fmt: skip
+    assert by_item.startswith("| NDCG@10 on the test, excl. | known transition | unknown transition |")
+    assert by_user.splitlines()[2].startswith("| share of the targets | 43% | 57% | 24% | 76% | 6% | 6% | 89% |")

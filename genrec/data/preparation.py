@@ -19,6 +19,9 @@ from genrec.sequences.histories import EVALUATED_SPLITS, Histories, TimeCuts
 Ties = Literal["file", "item", "hash"]
 Repeats = Literal["keep", "drop"]
 
+# So many users who all begin at one second do not share a clock; fewer may by chance.
+FEWEST_BEGINNERS = 10
+
 
 @dataclass(frozen=True)
 class TimeSplit:
@@ -130,6 +133,7 @@ def prepare(
     if split is not None:
         check_has_times("time" in interactions)
         kept = times[rows]
+        check_one_clock(np.unique(kept[offsets[:-1]]), len(user_table))
         moments_cut = cut_moments(split, len(kept), lambda place: int(np.partition(kept, place)[place]))
         n_before = [np.bincount(user_ids[kept < moment], minlength=len(offsets))[1:] for moment in moments_cut]
         cuts = TimeCuts(offsets[:-1] + n_before[0], offsets[:-1] + n_before[1], split.all_targets)
@@ -306,6 +310,23 @@ def check_has_times(has_times: bool) -> None:
         raise UserError(
             "prepare_data.split: time cuts the data at two moments, but these interactions have no times; name their"
             " column as fetch_data.columns.time, or set prepare_data.split: leave_one_out"
+        )
+
+
+def check_one_clock(beginnings: NDArray[np.int64], n_users: int) -> None:
+    """A split in time needs times that are of all users alike.
+
+    Args:
+        beginnings: the different times of users' first interactions.
+
+    Raises:
+        UserError: all users begin at one second, so that each has a clock of their own.
+    """
+    if len(beginnings) == 1 and n_users >= FEWEST_BEGINNERS:
+        raise UserError(
+            f"prepare_data.split: time cuts all users at the same moments, but each of the {n_users:,} users begins at"
+            f" second {beginnings[0]:,}: these times count from a user's own first interaction; give times that count"
+            " from one day for all, or set prepare_data.split: leave_one_out"
         )
 
 

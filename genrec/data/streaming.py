@@ -22,6 +22,7 @@ from genrec.data.preparation import (
     Ties,
     TimeSplit,
     check_has_times,
+    check_one_clock,
     cut_moments,
     key_hashes,
     mixed_hashes,
@@ -222,6 +223,9 @@ class InteractionStore:
         if split is None:
             return None
         check_has_times(self.has_time)
+        firsts = "SELECT min(time) AS first FROM interactions GROUP BY user_code"
+        some = self.database.sql(f"SELECT DISTINCT first FROM ({firsts}) LIMIT 2").fetchnumpy()["first"]
+        check_one_clock(some, int((self._counts("user") > 0).sum()))
         ordered = "SELECT time FROM interactions ORDER BY time LIMIT 1 OFFSET"
         return cut_moments(split, self._count("interactions"), lambda place: int(self._row(f"{ordered} {place}")[0]))
 

@@ -10,7 +10,7 @@ Two encoders:
                     the decoder's cross-attention then gets a bias by how many items ago a memory stands
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from genrec.generation.t5 import DecoderBlock, EncoderBlock, RelativePositionBias, SelfAttention
 from genrec.layers.dropout import SharedDropout
 from genrec.layers.initialization import initialize_weights
+
+FEWEST_ROWS = 4  # of a matrix product whose rows are the same bytes among any others
 
 
 class SemanticIdGenerator(nn.Module):
@@ -172,7 +174,7 @@ class BeamDecoder:
 
     def start(self) -> Tensor:
         batch = len(self.memory[0][0])
-        return self._step(self.network.start_vector.expand(batch, 1, -1))
+        return first_step(self._step, self.network.start_vector.expand(batch, 1, -1), self.kept)
 
     def advance(self, parents: Tensor, codes: Tensor) -> Tensor:
         self.kept = inherited(self.kept, parents)
@@ -189,6 +191,22 @@ class BeamDecoder:
         logits = self.network.decoder_norm(x) @ self.network.level_tables[self.step].T
         self.step += 1
         return logits.log_softmax(-1)
+
+
+def first_step(step: Callable[[Tensor], Tensor], x: Tensor, kept: list[list[Tensor]]) -> Tensor:
+    """A step of one beam a user as one of several equal ones: products of fewer rows add up in another order.
+
+    Args:
+        x: (b, 1, dim).
+        kept: of each layer what the step remembers, a beam of which stays.
+
+    Returns:
+        (b, 1, c).
+    """
+    log_probs = step(x.expand(-1, FEWEST_ROWS, -1))
+    for of_layer in kept:
+        of_layer[:] = [one[:, :1] for one in of_layer]
+    return log_probs[:, :1]
 
 
 def attend_one_step_further(attention: SelfAttention, x: Tensor, kept: list[Tensor], bias: Tensor) -> Tensor:

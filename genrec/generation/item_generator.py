@@ -15,6 +15,7 @@ from genrec.generation.itemwise import ItemwiseGenerator
 from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree
 from genrec.layers.finite import check_ordered
 from genrec.layers.item_ids import check_item_ids
+from genrec.layers.tiles import of_like_length
 
 GeneratingNetwork = SemanticIdGenerator | ItemwiseGenerator
 BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
@@ -94,31 +95,46 @@ class ItemGenerator(nn.Module):
         constrained: bool = True,
         shape: Shape | None = None,
         random: torch.Generator | None = None,
+        tree: PrefixTree | None = None,
     ) -> GeneratedItems:
         """The items that a beam search finds; without the constraint some beams are no item.
+
+        On a CPU what a user is given is the same in any batch: histories of like length are read together, and all
+        products have four rows or more, from where on their bytes depend on the row alone.
 
         Args:
             history: (batch, length) int64 item_ids, padded with 0 on the right.
             shape, random: as in `beam_search`, to search in another distribution and to sample from it.
+            tree: of the items that may be found; None for all.
 
         Raises:
             UserError: the network's outputs are NaN.
             ValueError: the history holds what is no item_id.
         """
         check_item_ids(history, len(self.code_table) - 1)
-        n_users = max(BEAM_ROWS // n_beams, 1) if history.device.type == "cpu" else len(history)
+        tree = tree or self.prefix_tree
+        on_cpu = history.device.type == "cpu"
+        n_users = max(BEAM_ROWS // n_beams, 1) if on_cpu else len(history)
+        groups = list(of_like_length(history)) if on_cpu else [(torch.arange(len(history)), _without_padding(history))]
         found = [
-            self._generate(_without_padding(part), n_beams, constrained, shape, random)
-            for part in history.split(n_users)
+            self._generate(piece, n_beams, tree, constrained, shape, random)
+            for _, part in groups
+            for piece in part.split(n_users)
         ]
-        log_probs = torch.cat([part.log_probs for part in found])
+        items, log_probs = torch.cat([part.items for part in found]), torch.cat([part.log_probs for part in found])
         check_ordered(log_probs, "log-probabilities of beams")
-        return GeneratedItems(torch.cat([part.items for part in found]), log_probs)
+        back = torch.cat([rows for rows, _ in groups]).argsort().to(history.device)
+        return GeneratedItems(items[back], log_probs[back])
 
     def _generate(
-        self, history: Tensor, n_beams: int, constrained: bool, shape: Shape | None, random: torch.Generator | None
+        self,
+        history: Tensor,
+        n_beams: int,
+        tree: PrefixTree,
+        constrained: bool,
+        shape: Shape | None,
+        random: torch.Generator | None,
     ) -> GeneratedItems:
-        tree = self.prefix_tree
         decoder: Decoder = self.network.beam_decoder(self.history_tokens(history))
         if self.repeats is not None:
             decoder = RepeatingDecoder(decoder, self.repeats, self.tokens[history])

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrec.generation.generator import attend_one_step_further, inherited
+from genrec.generation.generator import attend_one_step_further, first_step, inherited
 from genrec.generation.t5 import EncoderBlock, RelativePositionBias
 from genrec.layers.dropout import SharedDropout
 from genrec.layers.initialization import initialize_weights
@@ -178,7 +178,7 @@ class ItemwiseBeamDecoder:
         self.step = 0
 
     def start(self) -> Tensor:
-        return self._step(self.state)
+        return first_step(self._step, self.state, self.kept)
 
     def advance(self, parents: Tensor, codes: Tensor) -> Tensor:
         self.kept = inherited(self.kept, parents)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from genrec.tasks.feature_layers import Experts, Mlp
+from genrec.tasks.feature_layers import Experts, Linear, Mlp
 from genrec.tasks.features import Batch, Feature, FeatureEmbedding, total_dim
 
 TASK_TYPES = ("classification", "regression")
@@ -78,7 +78,7 @@ class MMOE(nn.Module):
         self.embedding = FeatureEmbedding(features)
         width = total_dim(features)
         self.experts = Experts(n_experts, width, expert_dims)
-        self.gates = nn.ModuleList(nn.Linear(width, n_experts) for _ in task_types)
+        self.gates = nn.ModuleList(Linear(width, n_experts) for _ in task_types)
         self.towers = Towers(task_types, self.experts.output_dim, tower_dims, dropout)
 
     def forward(self, x: Batch) -> Tensor:
@@ -152,8 +152,8 @@ class Extraction(nn.Module):
         super().__init__()
         self.specific = nn.ModuleList(Experts(n_specific, input_dim, expert_dims) for _ in range(n_tasks))
         self.shared = Experts(n_shared, input_dim, expert_dims)
-        self.gates = nn.ModuleList(nn.Linear(input_dim, n_specific + n_shared) for _ in range(n_tasks))
-        self.shared_gate = nn.Linear(input_dim, n_tasks * n_specific + n_shared) if mixes_shared else None
+        self.gates = nn.ModuleList(Linear(input_dim, n_specific + n_shared) for _ in range(n_tasks))
+        self.shared_gate = Linear(input_dim, n_tasks * n_specific + n_shared) if mixes_shared else None
 
     def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         specific = [experts(each) for experts, each in zip(self.specific, inputs[:-1], strict=True)]

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from genrec.choices import ClickNetwork, RankerNetwork, check_choice
+from genrec.layers.tiles import in_tiles
 from genrec.ranking.ctr import DIN, DeepFM, WideDeep
 from genrec.ranking.multi_task import ESMM, MMOE, PLE, SharedBottom
 from genrec.tasks.features import Batch, DenseFeature, Feature, SequenceFeature, SparseFeature
 
 CLICK_NETWORKS = get_args(ClickNetwork)
+ROWS = 64  # about as many as a user has candidates
 
 
 class Ranker(nn.Module):
@@ -100,7 +102,16 @@ class Ranker(nn.Module):
         return self.network(features)
 
     def scores(self, x: Batch, rating_weight: float) -> Tensor:
-        """What candidates are ordered by, (batch,): the click's chance times the rating's to the power of a weight."""
+        """What candidates are ordered by, (batch,): the click's chance times the rating's to the power of a weight.
+
+        A row's bytes are the same in any batch.
+        """
+        names = list(x)
+        return in_tiles(
+            lambda *values: self._scores(dict(zip(names, values, strict=True)), rating_weight), *x.values(), size=ROWS
+        )
+
+    def _scores(self, x: Batch, rating_weight: float) -> Tensor:
         output = self(x)
         if self.kind in CLICK_NETWORKS:
             return output

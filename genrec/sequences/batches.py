@@ -226,7 +226,7 @@ def window_loader(
 ) -> DataLoader[dict[str, Tensor]]:
     """A loader of one split's windows, in batches of like length."""
     examples = (histories.train_windows() if split == "train" else histories.examples(split)).cut(max_history)
-    _refuse_nothing(len(examples), histories)
+    _refuse_nothing(len(examples), histories, split)
     rows = BatchSampler(len(examples), batch_size, seed, lambda rows: examples.take(rows).lengths, n_drawn)
     return _windows(histories, examples, rows, shuffles_ties)
 
@@ -267,12 +267,19 @@ def segment_loader(
     return DataLoader(Segments(), sampler=sampler, batch_size=None)
 
 
-def _refuse_nothing(n_examples: int, histories: Histories) -> None:
-    if n_examples == 0:
+def _refuse_nothing(n_examples: int, histories: Histories, split: Split = "train") -> None:
+    if n_examples:
+        return
+    if histories.cuts is None:
         raise UserError(
             f"the histories hold nothing to train on: none of the {histories.n_users} users has 4 interactions, of "
             "which two are held out; give more interactions, or lower min_item_interactions"
         )
+    raise UserError(
+        f"the split in time leaves no targets for {split}: none of the {histories.n_users} users has an interaction in "
+        "that part of time and one before it; move prepare_data.time.train_until or .validate_until, or set "
+        "prepare_data.split: leave_one_out"
+    )
 
 
 def training_loader(

@@ -251,13 +251,19 @@ class Histories:
         return counts
 
     def with_held_out_in_place(self) -> "Histories":
-        """The same, with the two interactions of each user that are held out tied to none: their order is kept."""
+        """The same, with nothing that is held out tied to what trains.
+
+        Under leave-one-out the two interactions of each user are tied to each other neither: their order is kept.
+        """
         if self.tied is None:
             return self
         tied, ends = self.tied.copy(), self.offsets[1:]
+        if self.cuts is not None:
+            tied[self.cuts.train_stops[self.cuts.train_stops < ends]] = False
+            return replace(self, tied=tied)
         for back in (1, 2):
             tied[(ends - back)[self.lengths >= back]] = False
-        return Histories(self.items, self.offsets, self.n_items, tied)
+        return replace(self, tied=tied)
 
     def with_ties_shuffled(self, random: np.random.Generator) -> "Histories":
         """Interactions of one time in a new order; all others stay.

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from genrec.generation.beam_search import Decoder, Shape, beam_search
-from genrec.generation.code_repeats import RepeatingDecoder
+from genrec.generation.beam_search import Shape
 from genrec.generation.item_generator import ItemGenerator
 from genrec.generation.prefix_tree import PrefixTree, build_prefix_tree
 from genrec.generation.sampling import shaped
@@ -114,13 +113,9 @@ class Searching:
         if not isinstance(self.generator, ItemGenerator):
             return self._all_items(history, allowed, k, sampling)
         tree = tree_of(self.generator.code_table, allowed[0])
-        decoder: Decoder = self.generator.network.beam_decoder(self.generator.history_tokens(history))
-        if self.generator.repeats is not None:
-            decoder = RepeatingDecoder(decoder, self.generator.repeats, self.generator.tokens[history])
         random = None if sampling is None else sampling.random()
-        beams = beam_search(decoder, tree, max(self.n_beams, k), shape, random)
-        items = tree.items[beams.nodes].masked_fill(beams.log_probs == -torch.inf, 0)
-        return first_allowed(items, beams.log_probs, allowed, k)
+        found = self.generator.generate(history, max(self.n_beams, k), shape=shape, random=random, tree=tree)
+        return first_allowed(found.items, found.log_probs, allowed, k)
 
     def _all_items(self, history: Tensor, allowed: Tensor, k: int, sampling: Sampling | None) -> Ranked:
         """By a search that is as wide as the catalogue, for generators whose tree cannot be cut."""

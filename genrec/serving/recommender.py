@@ -37,7 +37,8 @@ class Request:
         allow: keys of the only items that may; None for all.
         temperature: 0 for the best items; above it a sample, which leaves them the farther the higher it is.
         seed: of the sample.
-        without_last: answer as if a user's last interactions had not happened yet; 1 gives the lists of the test.
+        without_last: answer as if a user's last interactions had not happened yet; 1 gives the lists of leave-one-out's
+            test.
     """
 
     user: str | None = None

@@ -3,9 +3,23 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genrec.layers.tiles import at_once
 from genrec.tasks.features import Batch, DenseFeature, Feature, FeatureEmbedding, first_order, total_dim
+
+ALIGNED = 4  # float32 in 16 bytes
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` whose rows, without gradients on a CPU, are the same bytes at any place of a batch."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        if at_once(input):
+            return super().forward(input)
+        return aligned_linear(input, self.weight, self.bias)
 
 
 class Mlp(nn.Module):
@@ -19,10 +33,10 @@ class Mlp(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for dim in hidden_dims:
-            layers += [nn.Linear(input_dim, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [Linear(input_dim, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU(), nn.Dropout(dropout)]
             input_dim = dim
         if output_dim:
-            layers.append(nn.Linear(input_dim, output_dim))
+            layers.append(Linear(input_dim, output_dim))
         self.output_dim = output_dim or input_dim
         self.layers = nn.Sequential(*layers)
 
@@ -114,5 +128,23 @@ class Experts(nn.Module):
         """(batch, input_dim) to (n_experts, batch, output_dim)."""
         hidden = x.expand(len(self.weights[0]), *x.shape)
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            hidden = torch.baddbmm(bias, hidden, weight).relu()
+            if at_once(x):
+                hidden = torch.baddbmm(bias, hidden, weight).relu()
+            else:
+                each = zip(hidden, weight.mT, bias[:, 0], strict=True)
+                hidden = torch.stack([aligned_linear(*of_expert) for of_expert in each]).relu()
         return hidden
+
+
+def aligned_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`F.linear` whose rows are the same bytes at any place of a batch.
+
+    Few outputs of rows that begin at no multiple of 16 bytes are summed up in the order that the address suggests.
+    """
+    return F.linear(_aligned(x), _aligned(weight), bias)
+
+
+def _aligned(values: Tensor) -> Tensor:
+    """With zeros behind the last column, up to a multiple of `ALIGNED`."""
+    missing = -values.shape[-1] % ALIGNED
+    return F.pad(values, (0, missing)) if missing else values.contiguous()

@@ -360,3 +360,11 @@ def test_data_without_times_cannot_be_split_in_time():
         UserError, match="have no times; name their column as fetch_data.columns.time, or set .*one_out"
     ):
         prepared(rows, split=TimeSplit(0.8, 0.9, False))
+
+
+def test_times_since_each_users_own_beginning_cannot_be_split_in_time():
+    rows = [(f"u{user}", f"i{step}", DAY * step * (user + 1)) for user in range(12) for step in range(6)]
+    with pytest.raises(UserError, match="each of the 12 users begins at second 0: .* or set .*leave_one_out"):
+        in_time(0.5, 0.75, rows=rows)
+    assert in_time(0.5, 0.75, rows=[(user, item, time + (user == "u3")) for user, item, time in rows]).histories.cuts
+    assert prepared(frame(rows, "user_key", "item_key", "time")).histories.cuts is None

@@ -81,9 +81,19 @@ def test_a_split_in_time_gives_the_same_bytes(tmp_path, split):
     assert found.histories.cuts.all_targets == split.all_targets
 
 
-def test_a_split_in_time_is_refused_in_the_same_words(tmp_path):
-    untimed = replace(LAYOUT, columns={"user_key": "u", "item_key": "i"})
-    manifest, split = given(tmp_path, log(), untimed), TimeSplit(0.6, 0.8, True)
+def log_of_own_clocks():
+    """Each user's times count from their first interaction."""
+    frame = log()
+    return frame.assign(t=frame["t"] - frame.groupby("u")["t"].transform("min"))
+
+
+@pytest.mark.parametrize(
+    ("frame", "columns"),
+    [(log(), {"user_key": "u", "item_key": "i"}), (log_of_own_clocks(), COLUMNS)],
+    ids=["without times", "clocks of their own"],
+)
+def test_a_split_in_time_is_refused_in_the_same_words(tmp_path, frame, columns):
+    manifest, split = given(tmp_path, frame, replace(LAYOUT, columns=columns)), TimeSplit(0.6, 0.8, True)
     with pytest.raises(UserError) as here:
         check_equal(tmp_path, manifest, split=split)
     with pytest.raises(UserError) as there:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.stats import entropy
 from sklearn.metrics import pairwise_distances
 
 from genrec.evaluation.list_measures import (
@@ -87,6 +88,22 @@ def test_miscalibration_is_the_divergence_of_two_mixtures():
     expected = (p * np.log(p / (0.99 * q + 0.01 * p))).sum()
     assert found[0] == pytest.approx(expected)
     assert np.isnan(found[1:]).all()  # a history or a list without any category
+
+
+def test_miscalibration_is_scipys_relative_entropy_of_the_smoothed_shares():
+    random = np.random.default_rng(3)
+    members, taken = random.random((21, 5)) < 0.4, random.integers(0, 3, (30, 21))
+    members[0], taken[:, 0] = False, 0
+    lists = drawn_lists()
+    spread = members / np.maximum(members.sum(1, keepdims=True), 1)
+    expected = []
+    for row, history in zip(lists, taken, strict=False):
+        p, q = history @ spread, spread[row].sum(0)
+        smoothed = 0.99 * q / q.sum() + 0.01 * p / p.sum() if q.sum() else np.full(5, np.nan)
+        expected.append(entropy(p, smoothed) if q.sum() else np.nan)  # scipy scales both to 1
+    found = miscalibration(lists, sparse.csr_array(taken[: len(lists)]), sparse.csr_array(members))
+    assert found == pytest.approx(np.array(expected), nan_ok=True)
+    assert np.nanmax(found) > 0.1
 
 
 def test_many_lists_are_measured_as_few(monkeypatch):

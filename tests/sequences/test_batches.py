@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from genrec.errors import UserError
 from genrec.sequences import batches as batches_module
 from genrec.sequences.batches import (
     BatchSampler,
@@ -16,7 +17,7 @@ from genrec.sequences.batches import (
     training_loader,
     window_loader,
 )
-from genrec.sequences.histories import Histories
+from genrec.sequences.histories import Histories, TimeCuts
 
 
 def drawn_histories(n_users=40, longest=30, seed=0):
@@ -289,6 +290,43 @@ def test_in_a_new_order_of_ties_a_user_still_learns_from_the_same_items(tied_his
     learned = {item for items in users(tied_histories) if len(items) > 3 for item in items[:-2]}
     found = rows_of(LOADERS[kind](tied_histories, 100, 4, seed=0, shuffles_ties=True), 3)
     assert {item for row in found for item in row} == learned
+
+
+def cut_in_the_middle(histories, tied=None):
+    """A split in time: the first half of each history trains, the next interaction validates."""
+    starts, stops = histories.offsets[:-1], histories.offsets[:-1] + histories.lengths // 2
+    cuts = TimeCuts(stops, stops + 1, all_targets=True)
+    return Histories(histories.items, histories.offsets, histories.n_items, tied, cuts), stops - starts
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_after_a_split_in_time_ties_are_shuffled_and_nothing_later_than_the_cut_is_learned(tied_histories, kind):
+    histories, n_learned = cut_in_the_middle(tied_histories, tied_histories.tied)
+    loader = LOADERS[kind](histories, 100, 4, seed=0, shuffles_ties=True)
+    learned = {item for items, n in zip(users(histories), n_learned, strict=True) if n > 1 for item in items[:n]}
+    for epoch in range(3):
+        assert {item for row in rows_of(loader, epoch) for item in row} == learned
+    # of a user whose interactions all have one time any may be the last
+    last = {items[n - 1] for items, n in zip(users(histories), n_learned, strict=True) if n > 1}
+    windows = [row for row in rows_of(loader, 1) if len(row) > 2]
+    assert any(item in last for row in windows for item in row[:-2])
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_a_split_in_time_that_leaves_nothing_to_learn_from_is_refused_with_its_own_remedy(histories, kind):
+    starts = histories.offsets[:-1]
+    cuts = TimeCuts(starts + 1, starts + 2, all_targets=False)
+    nothing = Histories(histories.items, histories.offsets, histories.n_items, cuts=cuts)
+    with pytest.raises(UserError, match=r"no targets for train: none of the 40 users .* prepare_data.time.train_until"):
+        LOADERS[kind](nothing, 100, 4, seed=0)
+
+
+def test_a_split_in_time_without_targets_between_the_moments_is_refused(histories):
+    stops = histories.offsets[1:] - 1
+    cuts = TimeCuts(stops, stops, all_targets=False)
+    nothing = Histories(histories.items, histories.offsets, histories.n_items, cuts=cuts)
+    with pytest.raises(UserError, match=r"no targets for validation: .* or .validate_until"):
+        window_loader(nothing, "validation", 100, 4, seed=0)
 
 
 @pytest.mark.parametrize("kind", LOADERS)

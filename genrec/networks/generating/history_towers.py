@@ -9,6 +9,7 @@ from torch import Tensor
 from genrec.choices import TowerNetwork, check_choice
 from genrec.layers.history_cut import last_items
 from genrec.layers.kept_table import KeepsTable
+from genrec.layers.tiles import score_in_tiles
 from genrec.networks.generating.two_tower import DSSM, TwoTower, YoutubeDNN
 from genrec.tasks.features import Batch, Feature, SequenceFeature, SparseFeature
 
@@ -66,8 +67,12 @@ class HistoryTowers(KeepsTable):
         return self.network.item_tower(x)
 
     def scores(self, history: Tensor) -> Tensor:
-        """(batch, n_items + 1), column = item_id; padding is -inf."""
+        """(batch, n_items + 1), column = item_id; padding is -inf. A row's bytes are the same in any batch."""
         items = self.kept_table(self.n_items + 1, lambda items: self.item_tower({"target": items}), CHUNK_ITEMS)
-        scores = self.user_tower({"history": history}) @ items.T / self.temperature
+        scores = score_in_tiles(
+            lambda part: self.user_tower({"history": part}) @ items.T / self.temperature,
+            last_items(history, self.max_history),
+            self.max_history,
+        )
         scores[:, 0] = -torch.inf
         return scores

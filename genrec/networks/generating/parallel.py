@@ -18,6 +18,7 @@ from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
 from genrec.layers.item_ids import check_item_ids
 from genrec.layers.kept_table import KeepsTable
+from genrec.layers.tiles import score_in_tiles
 from genrec.networks.sequential.causal import CausalTransformer, last_states
 from genrec.networks.sequential.repeats import RepeatBias
 
@@ -106,9 +107,13 @@ class ParallelNetwork(KeepsTable):
         return logits * self.log_digit_scale.exp()
 
     def scores(self, history: Tensor) -> Tensor:
-        """(b, n_items + 1), column = item_id; padding is -inf."""
-        scores = self.user_vectors(history) @ self.kept_table(self.n_items + 1, self.item_vectors).T
-        if self.repeats is not None:
-            scores = self.repeats.add_to(scores, last_items(history, self.max_history))
+        """(b, n_items + 1), column = item_id; padding is -inf. A row's bytes are the same in any batch."""
+        items = self.kept_table(self.n_items + 1, self.item_vectors)
+
+        def score(history: Tensor) -> Tensor:
+            scores = self.user_vectors(history) @ items.T
+            return scores if self.repeats is None else self.repeats.add_to(scores, history)
+
+        scores = score_in_tiles(score, last_items(history, self.max_history), self.max_history)
         scores[:, 0] = -torch.inf
         return scores

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
 from genrec.layers.item_ids import check_item_ids
+from genrec.layers.tiles import score_in_tiles
 from genrec.networks.sequential.causal import CausalTransformer, last_states
 from genrec.networks.sequential.repeats import RepeatBias
 
@@ -87,10 +88,14 @@ class SASRecNetwork(nn.Module):
         return last_states(self(history), history)
 
     def scores(self, history: Tensor) -> Tensor:
-        """(b, n_items + 1), column = item_id; padding is -inf."""
-        scores = self.user_vectors(history) @ self._item_table().T
-        if self.repeats is not None:
-            scores = self.repeats.add_to(scores, last_items(history, self.max_history))
+        """(b, n_items + 1), column = item_id; padding is -inf. A row's bytes are the same in any batch."""
+        items = self._item_table()
+
+        def score(history: Tensor) -> Tensor:
+            scores = self.user_vectors(history) @ items.T
+            return scores if self.repeats is None else self.repeats.add_to(scores, history)
+
+        scores = score_in_tiles(score, last_items(history, self.max_history), self.max_history)
         scores[:, 0] = -torch.inf
         return scores
 
