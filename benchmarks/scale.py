@@ -11,6 +11,7 @@ settings of benchmarks/million.yaml, on a synthetic world with a user for each s
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -102,6 +103,16 @@ def run(command: str, folder: Path) -> Cost:
     return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20)
 
 
+def measured(command: str, folder: Path) -> Cost:
+    """As `run`, once: what a stage took is kept in the folder, so that a benchmark that was stopped goes on."""
+    file = folder / "costs" / f"{command}.json"
+    if not file.exists():
+        cost = run(command, folder)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(cost), encoding="utf-8")
+    return Cost(*json.loads(file.read_text(encoding="utf-8")))
+
+
 def digest(prepared: Path) -> str:
     """Of all that a stage wrote."""
     total = hashlib.sha256()
@@ -138,18 +149,22 @@ def of_preparation(folder: Path, millions: int, engines: list[str], memory_gb: f
 
 
 def of_all_stages(folder: Path, n_items: int) -> Iterator[tuple[object, ...]]:
-    """The rows of one world: every stage in the order of dvc.yaml, but the one that tells others of it."""
+    """The rows of one world: every stage in the order of dvc.yaml, but the one that tells others of it.
+
+    Delete its folder to measure anew.
+    """
     project = folder / f"world-{n_items}"
     settings = yaml.safe_load(MILLION.read_text(encoding="utf-8"))
     world = {"n_users": n_items // ITEMS_OF_A_USER, "n_items": n_items, "n_clusters": n_items // ITEMS_OF_A_CLUSTER}
     settings["fetch_data"]["synthetic"] = world
-    write_project(project, settings)
-    shutil.copy(PROJECT / "dvc.yaml", project)  # the report draws it
+    if not project.exists():
+        write_project(project, settings)
+        shutil.copy(PROJECT / "dvc.yaml", project)  # the report draws it
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for name, stage in stages.items():
         if name == "track":
             continue
-        cost = run(stage["cmd"].removeprefix("python -m stages."), project)
+        cost = measured(stage["cmd"].removeprefix("python -m stages."), project)
         counted = COUNTED.get(name, USERS)
         yield f"{n_items:,}", name, f"{_n_counted(name, counted, project):,} {counted}", cost
 

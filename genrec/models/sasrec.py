@@ -51,7 +51,8 @@ class SASRec(SASRecNetwork, pl.LightningModule):
             n_items, embedding_dim, num_layers, num_heads, dropout, max_history,
             input_norm=input_norm, learns_repeats=learns_repeats, content_dim=content_dim,
         )  # fmt: skip
-        self.save_hyperparameters()
+        # named where it is used alone: checkpoints of others have the bytes that they had before there was a choice
+        self.save_hyperparameters(ignore=[] if sparse_items else ["sparse_items"])
         check_choice("loss", loss, SasrecLoss)
         if sparse_items and loss == "full_softmax":
             raise ValueError("sparse_items needs loss=sampled_softmax: a full softmax touches all items at each step")
