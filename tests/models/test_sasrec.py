@@ -145,6 +145,12 @@ def test_a_full_softmax_has_no_sparse_step():
         SASRec(n_items=5, embedding_dim=8, num_heads=2, sparse_items=True)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_checkpoint_names_the_sparse_step_where_there_is_one(sparse):
+    model = SASRec(n_items=5, embedding_dim=8, num_heads=2, loss="sampled_softmax", sparse_items=sparse)
+    assert ("sparse_items" in model.hparams) == sparse
+
+
 def test_an_unknown_loss_is_refused():
     with pytest.raises(ValueError, match="'full_softmx'"):
         SASRec(n_items=5, embedding_dim=8, num_heads=2, loss="full_softmx")
