@@ -27,7 +27,8 @@ from genrec.storage.checkpoint import load_model
 
 HISTORIES = Path("data/prepared/histories.npz")
 TRANSITIONS = Path("data/transitions.npz")
-AUDITED = 200  # users whose whole catalogue is scored, as dear as a search whose beam holds it
+# users whose whole catalogue is scored, as dear as a search whose beam holds it; fewer of more items than this
+AUDITED, AUDITED_ITEMS = 200, 2**23
 
 
 @torch.inference_mode()
@@ -47,7 +48,8 @@ def main(name: str) -> None:
         else evaluate_scores(model, evaluator, memory)
     )
     if generator.ranks == "beams":
-        users = sample_of_users(len(evaluator.histories.examples("test")), AUDITED)
+        n_audited = max(min(AUDITED, AUDITED_ITEMS // n_items), 1)
+        users = sample_of_users(len(evaluator.histories.examples("test")), n_audited)
         audited = audit(model.generator, evaluator.histories, users, model.max_history, config.n_beams, device)
     end_others()
     write_evaluations(

@@ -30,9 +30,9 @@ def main() -> None:
     trainer = read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
     evaluator = Evaluator.of(Histories.load(HISTORIES), config, read_seed(), read_section(Runtime).progress_bar)
-    learned = evaluator.histories.train_part()
-    popularity = Popularity.fit(learned.items, learned.n_items)
-    transitions = Transitions.load(TRANSITIONS, learned.n_items)
+    histories = evaluator.histories
+    popularity = Popularity(histories.train_counts())
+    transitions = Transitions.load(TRANSITIONS, histories.n_items)
     evaluations = {
         "popularity": evaluator.of_scores(popularity.scores, max_history=1),
         "item_knn": evaluator.of_scores(transitions, max_history=transitions.num_items),

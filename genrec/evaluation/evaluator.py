@@ -105,7 +105,7 @@ class Evaluator:
     def _measure(self, rank: Callable[[Split], RankedItems]) -> Evaluation:
         """Of processes that evaluate together all rank, and the first alone measures, as it alone writes."""
         # what is popular is counted in what models learn from, not in what is held out
-        counts = np.bincount(self.histories.train_part().items, minlength=self.histories.n_items + 1)
+        counts = self.histories.train_counts()
         figures: dict[Split, Figures] = {}
         for split in EVALUATED_SPLITS:
             ranked = rank(split)

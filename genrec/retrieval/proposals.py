@@ -11,7 +11,7 @@ from genrec.layers.finite import check_ordered
 from genrec.layers.shards import over_batches
 from genrec.retrieval.candidates import Candidates
 from genrec.retrieval.ranking import CPU, ScoresItems, SearchesItems
-from genrec.retrieval.ranks import top_items
+from genrec.retrieval.ranks import top_items, users_at_once
 from genrec.sequences.histories import Histories, Split
 
 # histories (batch, length) int64, padded with 0 on the right, to items and log-probabilities, (batch, n) each
@@ -25,9 +25,11 @@ def retrieve(
 
     Args:
         max_history: how many of a user's last items it is given.
+        batch_size: how many users are searched for at once, fewer where the catalogue is large.
         device: where it computes; what it finds lies on the CPU.
     """
     examples = histories.examples(split)
+    batch_size = users_at_once(histories.n_items, batch_size)
 
     def found_for(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         batch = examples.take(rows).cut(max_history)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genrec.layers.shards import over_batches
-from genrec.retrieval.ranks import top_items
+from genrec.retrieval.ranks import top_items, users_at_once
 from genrec.sequences.histories import Examples, Histories, Split
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def rank_by_scores(
     Args:
         score: histories (batch, length) int64, padded with 0 on the right, to (batch, n_items + 1).
         max_history: how many of a user's last items the model is given.
+        batch_size: how many users are scored at once, fewer where the catalogue is large.
         device: where `score` computes.
     """
 
@@ -71,6 +72,7 @@ def rank_by_scores(
         return top_items(scores, k).cpu(), top_items(scores.scatter(1, seen, -torch.inf), k).cpu()
 
     examples = histories.examples(split)
+    batch_size = users_at_once(histories.n_items, batch_size)
     parts = over_batches(best_of, _batches(examples, batch_size, progress_bar))
     lists = {name: _in_order([part[place] for part in parts], examples) for place, name in enumerate(PROTOCOLS)}
     return RankedItems(lists, torch.from_numpy(histories.targets(examples)).long())

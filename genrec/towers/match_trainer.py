@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from genrec.layers.finite import check_ordered
 from genrec.layers.processes import gathered, n_processes, process_rank, weight_of
-from genrec.retrieval.ranks import discounted_gain
+from genrec.retrieval.ranks import discounted_gain, users_at_once
 from genrec.tasks.auc import roc_auc
 from genrec.tasks.features import Batch
 from genrec.tasks.probability_losses import (
@@ -170,12 +170,13 @@ class MatchModule(TaskModule):
         """The rank of each target of all processes, (n_targets,)."""
         items = {name: value.to(self.targets[0].device) for name, value in self.catalogue.items()}
         vectors, item_ids = self._vectors("item", items).float(), items[self.item_name]
-        return torch.cat(
-            [
-                gathered(ranks_of_targets(users.float() @ vectors.T, item_ids, targets))
-                for users, targets in zip(self.users, self.targets, strict=True)
-            ]
-        )
+
+        def ranks_of(users: Tensor, targets: Tensor) -> Tensor:
+            n_users = users_at_once(len(item_ids), len(users))
+            parts = zip(users.split(n_users), targets.split(n_users), strict=True)
+            return torch.cat([ranks_of_targets(some.float() @ vectors.T, item_ids, those) for some, those in parts])
+
+        return torch.cat([gathered(ranks_of(*batch)) for batch in zip(self.users, self.targets, strict=True)])
 
 
 class MatchTrainer(TaskTrainer):
