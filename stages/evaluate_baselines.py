@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 
 from genrec.evaluation.evaluator import Evaluator, write_evaluations
+from genrec.layers.processes import end_others
+from genrec.layers.shards import join_processes
 from genrec.params.evaluate import Evaluate
 from genrec.params.reading import read_section, read_seed
 from genrec.params.runtime import Runtime
@@ -24,16 +26,18 @@ RANKS = Path("data/ranks/baselines.npz")
 @torch.inference_mode()
 def main() -> None:
     config = read_section(Evaluate)
+    join_processes()
     trainer = read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
     evaluator = Evaluator.of(Histories.load(HISTORIES), config, read_seed(), read_section(Runtime).progress_bar)
-    learned = evaluator.histories.train_part()
-    popularity = Popularity.fit(learned.items, learned.n_items)
-    transitions = Transitions.load(TRANSITIONS, learned.n_items)
+    histories = evaluator.histories
+    popularity = Popularity(histories.train_counts())
+    transitions = Transitions.load(TRANSITIONS, histories.n_items)
     evaluations = {
         "popularity": evaluator.of_scores(popularity.scores, max_history=1),
         "item_knn": evaluator.of_scores(transitions, max_history=transitions.num_items),
     }
+    end_others()
     write_evaluations(evaluations, METRICS, INTERVALS, RANKS)
 
 

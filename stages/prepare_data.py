@@ -33,11 +33,15 @@ def main() -> None:
             )
         items, items_without_row = described(manifest.items, prepared.items, item_table)
         users, users_without_row = described(manifest.users, prepared.users, user_table)
-        prepared.histories.save(folder / "histories.npz")
+        histories, figures = prepared.histories, prepared.statistics
+        if config.held_out_users:
+            n_held_out = min(config.held_out_users, histories.n_users)
+            histories, figures = histories.held_out_of(n_held_out), {**figures, "held_out_users": n_held_out}
+        histories.save(folder / "histories.npz")
         write_parquet(items, folder / "items.parquet")
         write_parquet(users, folder / "users.parquet")
     without_row = {"items_without_row": items_without_row, "users_without_row": users_without_row}
-    write_metrics({**prepared.statistics, **without_row}, METRICS)
+    write_metrics({**figures, **without_row}, METRICS)
 
 
 def in_memory(config: PrepareData, manifest: Manifest, file: Path) -> tuple[PreparedTables, pd.DataFrame, pd.DataFrame]:

@@ -43,6 +43,7 @@ def main() -> None:
         max_history=config.max_history,
         loss=config.loss,
         num_negatives=config.num_negatives,
+        sparse_items=config.sparse_items,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         input_norm=config.input_norm,

@@ -36,8 +36,9 @@ def main() -> None:
         dropout=config.dropout,
         max_history=config.max_history,
     )
-    targets = histories.targets(histories.examples("train"))
-    counts = torch.from_numpy(np.bincount(targets, minlength=histories.n_items + 1))
+    # each interaction that trains is a target, but for every user's first
+    first = histories.items[histories.offsets[:-1][histories.train_lengths > 0]]
+    counts = torch.from_numpy(histories.train_counts() - np.bincount(first, minlength=histories.n_items + 1))
     with stage.scratch([config], [HISTORIES]) as folder:
         MatchTrainer(
             model,
@@ -57,6 +58,8 @@ def main() -> None:
             resume=True,
             progress_bar=stage.progress_bar,
             experiment_name="train_two_tower",
+            devices=trainer.devices,
+            num_nodes=trainer.num_nodes,
         ).fit(
             mixed_window_loader(
                 histories, config.max_history, config.batch_size, seed, config.windows_per_epoch, config.shuffles_ties

@@ -81,6 +81,7 @@ BESIDE = {
     "params": {"generators", "pipeline"},
     "pipeline": {"generators", "params", "storage"},
     "search": {"params", "pipeline"},
+    "cluster": {"params", "pipeline"},
 }
 # Rooms with commands: they print as stages do, and one of them runs stages by their settings.
 STEERING = {("recommend", "pipeline"), ("add_items", "pipeline"), ("add_items", "params")}
@@ -94,6 +95,7 @@ HOMES = {
     "ruamel": ("genrec/params/preset.py",),
     "dvc": ("no file",),
     "optuna": ("genrec/search/study.py",),
+    "ray": ("genrec/cluster/ray_cluster.py",),
     "pytorch_lightning": (LIGHTNING,),
     "lightning_fabric": (LIGHTNING,),
     "lightning_utilities": (LIGHTNING,),

@@ -40,10 +40,13 @@ class HeldOut:
             items: a row for each item_id, in their order.
 
         Raises:
-            UserError: the data are split in time, so that items are new without a draw.
+            UserError: the data are split in time, or of some users alone.
         """
         if histories.cuts is not None:
-            raise UserError("items are held out of leave-one-out alone; set prepare_data.split: leave_one_out")
+            raise UserError(
+                "items are held out of leave-one-out of all users alone; set prepare_data.split: leave_one_out and "
+                "held_out_users: 0"
+            )
         n_items = histories.n_items
         n_new = max(round(SHARE * n_items), 1)
         new = np.sort(np.random.default_rng(seed).permutation(n_items)[:n_new]) + 1

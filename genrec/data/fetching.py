@@ -12,9 +12,10 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -38,7 +39,7 @@ from genrec.data.sources import (
     Spellings,
     layout_of,
 )
-from genrec.data.synthetic import draw_world
+from genrec.data.synthetic import World, world_in_parts
 from genrec.errors import UserError
 from genrec.params.fetch_data import Columns, FetchData, Synthetic
 from genrec.storage.files import FULL_DISK, user_path
@@ -173,23 +174,25 @@ def _from_archive(
 
 def write_synthetic(size: Synthetic, folder: Path) -> Manifest:
     """Draw a world and write it as two tables, which are then read like any `interactions`."""
+    parts = world_in_parts(size.seed, n_users=size.n_users, n_items=size.n_items, n_clusters=size.n_clusters)
     try:
-        world = draw_world(size.seed, n_users=size.n_users, n_items=size.n_items, n_clusters=size.n_clusters)
+        first = next(parts)
     except ValueError as mistake:
         raise UserError(f"fetch_data.synthetic: {mistake}; lower n_clusters") from None
     interactions, items = (folder / name for name in SYNTHETIC_FILES)
-    users = [f"u{user + 1}" for user in world.users]
-    taken = [f"i{item + 1}" for item in world.items]
-    _write_csv(
-        interactions,
-        ("user_id", "item_id", "timestamp", "rating"),
-        list(zip(users, taken, world.times.tolist(), world.ratings.tolist(), strict=True)),
-    )
-    _write_csv(items, ("item_id", "cluster"), [(f"i{n + 1}", cluster) for n, cluster in enumerate(world.clusters)])
+    rows = (row for part in chain([first], parts) for row in _rows(part))
+    _write_csv(interactions, ("user_id", "item_id", "timestamp", "rating"), rows)
+    _write_csv(items, ("item_id", "cluster"), ((f"i{n + 1}", cluster) for n, cluster in enumerate(first.clusters)))
     return Manifest("synthetic", *(_describe(folder / name, layout) for name, layout in SYNTHETIC_FILES.items()))
 
 
-def _write_csv(file: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def _rows(part: World) -> Iterator[Sequence[object]]:
+    users = (f"u{user + 1}" for user in part.users.tolist())
+    items = (f"i{item + 1}" for item in part.items.tolist())
+    return zip(users, items, part.times.tolist(), part.ratings.tolist(), strict=True)
+
+
+def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)

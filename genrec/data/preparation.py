@@ -391,24 +391,24 @@ def statistics(histories: Histories, moments: tuple[int, int] | None = None) -> 
 
 def _split_statistics(histories: Histories, moments: tuple[int, int]) -> dict[str, float]:
     """What stands before, between and after the moments, and which users and items training does not know."""
-    learned = histories.train_part()
+    n_learned, counts = int(histories.train_lengths.sum()), histories.train_counts()
     examples = {split: histories.examples(split) for split in EVALUATED_SPLITS}
     users = {split: len(np.unique(histories.users_of(each))) for split, each in examples.items()}
-    if not len(histories.examples("train")) or min(users.values()) < 2:
+    if not len(histories.train_windows()) or min(users.values()) < 2:
         raise UserError(
             f"a split in time must leave two interactions of a user to learn from, and targets of two users between"
-            f" the moments and after them, got {len(learned.items):,} interactions to learn from, and targets of"
+            f" the moments and after them, got {n_learned:,} interactions to learn from, and targets of"
             f" {users['validation']:,} and {users['test']:,} users; move prepare_data.time.train_until or"
             " .validate_until, or set prepare_data.split: leave_one_out"
         )
     return {
         "train_until": moments[0],
         "validate_until": moments[1],
-        "n_train_interactions": len(learned.items),
+        "n_train_interactions": n_learned,
         **{f"n_{split}_targets": len(each) for split, each in examples.items()},
         **{f"n_{split}_users": n for split, n in users.items()},
-        "n_new_users": int((learned.lengths == 0).sum()),
-        "n_new_items": histories.n_items - len(np.unique(learned.items)),
+        "n_new_users": int((histories.train_lengths == 0).sum()),
+        "n_new_items": int((counts[1:] == 0).sum()),
     }
 
 

@@ -6,7 +6,8 @@ one, and within a cluster some items are more popular than others. So popularity
 the ring, and the last item knows the cluster.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ STRAYS = 0.1
 SHORTEST, LONGEST = 6, 25
 EPOCH = 1_000_000_000
 DAY = 86_400
+USERS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -41,51 +43,64 @@ def draw_world(seed: int, *, n_users: int, n_items: int, n_clusters: int) -> Wor
     Raises:
         ValueError: more clusters than items.
     """
+    parts = list(world_in_parts(seed, n_users=n_users, n_items=n_items, n_clusters=n_clusters))
+    names = [field.name for field in fields(World) if field.name != "clusters"]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return World(**joined, clusters=parts[0].clusters)
+
+
+def world_in_parts(seed: int, *, n_users: int, n_items: int, n_clusters: int) -> Iterator[World]:
+    """As `draw_world`, some users after others, in memory that does not grow with their number.
+
+    Raises:
+        ValueError: more clusters than items.
+    """
     if n_clusters > n_items:
         raise ValueError(f"n_clusters must not exceed n_items, got n_clusters={n_clusters}, n_items={n_items}")
     rng = np.random.default_rng(seed)
     # Shuffled, so that an item's number tells nothing of its cluster or its popularity.
     order = rng.permutation(n_items)
-    members = [order[cluster::n_clusters] for cluster in range(n_clusters)]
     clusters = np.empty(n_items, np.int64)
     clusters[order] = np.arange(n_items) % n_clusters
-
-    following = _following(n_clusters)
-    lengths = rng.integers(SHORTEST, LONGEST, size=n_users, endpoint=True)
-    walks = [_walk(rng, int(length), members, clusters, following) for length in lengths]
-    items = np.concatenate([items for items, _ in walks])
-    followed = np.concatenate([followed for _, followed in walks])
-    starts = EPOCH + rng.integers(0, 1000 * DAY, size=n_users)
-    # Steps of at least a second: no two of a user's times are equal.
-    times = np.concatenate(
-        [
-            start + np.cumsum(rng.integers(1, 5 * DAY, size=length))
-            for start, length in zip(starts, lengths, strict=True)
-        ]
-    )
-    ratings = np.where(followed, 4, 2) + rng.integers(0, 2, size=len(items))
-    return World(np.repeat(np.arange(n_users), lengths), items, times, ratings, clusters)
+    for first in range(0, n_users, USERS_AT_ONCE):
+        size = min(USERS_AT_ONCE, n_users - first)
+        lengths = rng.integers(SHORTEST, LONGEST, size=size, endpoint=True)
+        items, followed = _walks(rng, size, order, clusters, n_clusters)
+        # Steps of at least a second: no two of a user's times are equal.
+        starts = EPOCH + rng.integers(0, 1000 * DAY, size=(size, 1))
+        times = starts + np.cumsum(rng.integers(1, 5 * DAY, size=items.shape), axis=1)
+        ratings = np.where(followed, 4, 2) + rng.integers(0, 2, size=items.shape)
+        there = np.arange(LONGEST) < lengths[:, None]
+        users = np.repeat(np.arange(first, first + size), lengths)
+        yield World(users, items[there], times[there], ratings[there], clusters)
 
 
-def _walk(
-    rng: np.random.Generator,
-    length: int,
-    members: list[NDArray[np.int64]],
-    clusters: NDArray[np.int64],
-    following: NDArray[np.int64],
+def _walks(
+    rng: np.random.Generator, n_users: int, order: NDArray[np.int64], clusters: NDArray[np.int64], n_clusters: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """One user's items, and whether each came by the pattern."""
-    new = np.ones(len(clusters))
-    items, followed = np.empty(length, np.int64), np.zeros(length, bool)
-    for step in range(length):
-        followed[step] = step > 0 and rng.random() >= STRAYS
-        cluster = following[clusters[items[step - 1]]] if followed[step] else rng.integers(len(members))
-        candidates = members[cluster]
-        weights = 1 / np.sqrt(1 + np.arange(len(candidates)))
+    """Users' items, and whether each came by the pattern; (n_users, LONGEST) each, of which a user takes the first.
+
+    Args:
+        order: (n_items,), item number `cluster + n_clusters * place` is that of a place in a cluster, 0 the most
+            popular one.
+        clusters: (n_items,), each item's.
+    """
+    following, sizes = _following(n_clusters), np.bincount(clusters, minlength=n_clusters)
+    weights = np.cumsum(1 / np.sqrt(1 + np.arange(sizes.max())))
+    items, followed = np.full((n_users, LONGEST), -1), np.zeros((n_users, LONGEST), bool)
+    cluster = np.zeros(n_users, np.int64)
+    for step in range(LONGEST):
+        followed[:, step] = (rng.random(n_users) >= STRAYS) & (step > 0)
+        cluster = np.where(followed[:, step], following[cluster], rng.integers(0, n_clusters, n_users))
+        taken = items[:, :step]
         # Only when a user has all of a cluster does an item return.
-        fresh = weights * new[candidates] if new[candidates].any() else weights
-        items[step] = rng.choice(candidates, p=fresh / fresh.sum())
-        new[items[step]] = 0
+        has_new = (clusters[taken] == cluster[:, None]).sum(axis=1) < sizes[cluster]
+        left = np.arange(n_users)
+        while len(left):
+            of = cluster[left]
+            place = np.searchsorted(weights, rng.random(len(left)) * weights[sizes[of] - 1], side="right")
+            items[left, step] = order[of + n_clusters * np.minimum(place, sizes[of] - 1)]
+            left = left[(taken[left] == items[left, step, None]).any(axis=1) & has_new[left]]
     return items, followed
 
 

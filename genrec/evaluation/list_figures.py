@@ -78,19 +78,21 @@ class ListMeasurer:
     @cached_property
     def _counts(self) -> NDArray[np.int64]:
         """(n_items + 1,) training interactions."""
-        return np.bincount(self.histories.train_part().items, minlength=self.histories.n_items + 1)
+        return self.histories.train_counts()
 
     @cached_property
     def _n_users(self) -> int:
-        return int((self.histories.train_part().lengths > 0).sum())
+        return int((self.histories.train_lengths > 0).sum())
 
     @cached_property
     def _n_takers(self) -> NDArray[np.int64]:
         """(n_items + 1,) users of the training who took each item."""
-        learned = self.histories.train_part()
-        users = np.repeat(np.arange(learned.n_users), learned.lengths)
-        pairs = np.unique(users * (learned.n_items + 1) + learned.items)
-        return np.bincount(pairs % (learned.n_items + 1), minlength=learned.n_items + 1)
+        size = self.histories.n_items + 1
+        n_takers = np.zeros(size, np.int64)
+        for part in self.histories.train_blocks():
+            users = np.repeat(np.arange(part.n_users), part.lengths)
+            n_takers += np.bincount(np.unique(users * size + part.items) % size, minlength=size)
+        return n_takers
 
     @cached_property
     def _taken(self) -> sparse.csr_array:

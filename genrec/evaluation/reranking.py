@@ -45,18 +45,17 @@ def measure_reordered(
     """The figures of reordered candidates, with the ceiling that no order can pass as `candidate_recall`."""
     examples = histories.examples(split)
     targets = torch.from_numpy(histories.targets(examples)).long()
-    seen = torch.from_numpy(histories.padded(examples)).long()
     is_new = torch.cat(
         [
-            ~(reordered[start : start + USERS_AT_ONCE, :, None] == seen[start : start + USERS_AT_ONCE, None]).any(2)
-            for start in range(0, len(seen), USERS_AT_ONCE)
+            ~(reordered[rows, :, None] == torch.from_numpy(histories.padded(examples.take(rows)))[:, None]).any(2)
+            for rows in np.split(np.arange(len(examples)), np.arange(0, len(examples), USERS_AT_ONCE)[1:])
         ]
     )
     allowed = {"kept": reordered != 0, "excluded": is_new & (reordered != 0)}
     width = reordered.shape[1]
     everything = {protocol: first_items(reordered, mask, max(width, ks[-1])) for protocol, mask in allowed.items()}
     ranked = RankedItems({name: lists[:, : ks[-1]] for name, lists in everything.items()}, targets)
-    counts = np.bincount(histories.train_part().items, minlength=histories.n_items + 1)
+    counts = histories.train_counts()
     figures = measure(ranked, counts, ks, n_resamples, seed, histories.users_of(examples))
     for protocol, lists in everything.items():
         found = ranks_in_lists(lists, targets) <= lists.shape[1]

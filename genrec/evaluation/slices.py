@@ -46,7 +46,7 @@ def quantile_groups(values: NDArray[np.int64], n_groups: int = 5) -> Groups:
 
 def by_item_frequency(histories: Histories) -> Groups:
     """Users of the test by how many training interactions their target has."""
-    counts = np.bincount(histories.train_part().items, minlength=histories.n_items + 1)
+    counts = histories.train_counts()
     return quantile_groups(counts[histories.targets(histories.examples("test"))])
 
 
@@ -60,27 +60,34 @@ def by_transition(histories: Histories) -> Groups:
 
     Users without a history belong to no group.
     """
-    learned, examples = histories.train_part(), histories.examples("test")
-    same_user = np.ones(max(len(learned.items) - 1, 0), bool)
-    borders = learned.offsets[1:-1]  # an interaction there is another user's
-    same_user[borders[(borders > 0) & (borders < len(learned.items))] - 1] = False
-    size = np.int64(histories.n_items + 1)
-    pairs = (learned.items[:-1] * size + learned.items[1:])[same_user]
+    examples, size = histories.examples("test"), np.int64(histories.n_items + 1)
     last = histories.items[np.maximum(examples.ends - 1, 0)]
-    is_known = np.isin(last * size + histories.targets(examples), pairs)
+    wanted = last * size + histories.targets(examples)
+    is_known = np.zeros(len(examples), bool)
+    for part in histories.train_blocks():
+        is_known |= np.isin(wanted, _steps(part, size))
     return Groups(("seen in training", "never seen"), np.where(examples.lengths > 0, np.where(is_known, 0, 1), -1))
+
+
+def _steps(part: Histories, size: np.int64) -> NDArray[np.int64]:
+    """From which item to which users went straight, as one number each."""
+    same_user = np.ones(max(len(part.items) - 1, 0), bool)
+    borders = part.offsets[1:-1]  # an interaction there is another user's
+    same_user[borders[(borders > 0) & (borders < len(part.items))] - 1] = False
+    steps: NDArray[np.int64] = (part.items[:-1] * size + part.items[1:])[same_user]
+    return steps
 
 
 def by_new_user(histories: Histories) -> Groups:
     """Users of the test by whether anything of theirs was learned from."""
-    known = histories.train_part().lengths > 0
+    known = histories.train_lengths > 0
     of_users = known[histories.users_of(histories.examples("test")) - 1]
     return Groups(("user of the training", "new user"), np.where(of_users, 0, 1))
 
 
 def by_new_item(histories: Histories) -> Groups:
     """Users of the test by whether anybody took their target in training."""
-    counts = np.bincount(histories.train_part().items, minlength=histories.n_items + 1)
+    counts = histories.train_counts()
     targets = histories.targets(histories.examples("test"))
     return Groups(("item of the training", "new item"), np.where(counts[targets] > 0, 0, 1))
 
@@ -91,10 +98,10 @@ def by_item_age(histories: Histories, times: NDArray[np.int64], n_groups: int = 
     Args:
         times: (n_interactions,) int, of each interaction in the order of `histories.items`.
     """
-    positions = replace(histories, items=np.arange(len(times), dtype=np.int32)).train_part().items
     never = np.iinfo(np.int64).max
     first = np.full(histories.n_items + 1, never)
-    np.minimum.at(first, histories.items[positions], times[positions])
+    for part in replace(histories, items=np.arange(len(times), dtype=np.int32), tied=None).train_blocks():
+        np.minimum.at(first, histories.items[part.items], times[part.items])
     known = np.sort(first[first != never])
     targets = first[histories.targets(histories.examples("test"))]
     share = np.searchsorted(known, targets) / max(len(known), 1)

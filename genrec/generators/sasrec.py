@@ -1,6 +1,6 @@
 """SASRec in the pipeline: its entry and its settings."""
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from genrec.choices import SasrecLoss, Schedule
 from genrec.generators.entry import GeneratorEntry
@@ -19,6 +19,7 @@ class TrainSasrec:
     adds_words: Switch
     loss: SasrecLoss
     num_negatives: Positive
+    sparse_items: Switch
     shuffles_ties: Switch
     batch_size: Positive
     learning_rate: Rate
@@ -29,6 +30,13 @@ class TrainSasrec:
     patience: Positive
 
     _divides = field_validator("num_heads")(divides_the_embedding)
+
+    @field_validator("sparse_items")
+    @classmethod
+    def _samples(cls, sparse_items: bool, info: ValidationInfo) -> bool:
+        if sparse_items and info.data.get("loss") == "full_softmax":
+            raise ValueError("needs loss: sampled_softmax, since a full one touches all items at each step")
+        return sparse_items
 
 
 ENTRY = GeneratorEntry(

@@ -102,7 +102,7 @@ class Parallel(ParallelNetwork, pl.LightningModule):
         """Full ranking of `target` (batch,) after `history` (batch, length)."""
         n_users = len(batch["target"])
         total = total_of(n_users, self.device)
-        for name, value in ranking_figures(self.scores(batch["history"]), batch["history"], batch["target"]).items():
+        for name, value in ranking_figures(self.scores, batch["history"], batch["target"], self.n_items).items():
             self.log(f"val_{name}", value * weight_of(n_users, total), batch_size=total, sync_dist=True)
 
     def configure_optimizers(self) -> Any:

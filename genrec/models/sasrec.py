@@ -12,6 +12,7 @@ from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.retrieval.ranks import ranking_figures
 from genrec.training.lightning import pl
 from genrec.training.schedules import scheduled
+from genrec.training.sparse_rows import RowwiseAdamW, clip_gradients
 
 
 class SASRec(SASRecNetwork, pl.LightningModule):
@@ -20,6 +21,10 @@ class SASRec(SASRecNetwork, pl.LightningModule):
     Args:
         loss: full_softmax, or sampled_softmax with `num_negatives` uniform negatives that the batch shares.
         schedule: constant, inverse_sqrt or cosine; see `learning_rate_factor`.
+        sparse_items: only sampled_softmax, step the vectors of a batch's items alone, see `RowwiseAdamW`.
+
+    Raises:
+        ValueError: sparse_items with full_softmax, by which each step touches all items.
     """
 
     def __init__(
@@ -40,13 +45,18 @@ class SASRec(SASRecNetwork, pl.LightningModule):
         content_dim: int = 0,
         schedule: str = "constant",
         warmup_steps: int = 0,
+        sparse_items: bool = False,
     ) -> None:
         super().__init__(
             n_items, embedding_dim, num_layers, num_heads, dropout, max_history,
             input_norm=input_norm, learns_repeats=learns_repeats, content_dim=content_dim,
         )  # fmt: skip
-        self.save_hyperparameters()
+        # named where it is used alone: checkpoints of others have the bytes that they had before there was a choice
+        self.save_hyperparameters(ignore=[] if sparse_items else ["sparse_items"])
         check_choice("loss", loss, SasrecLoss)
+        if sparse_items and loss == "full_softmax":
+            raise ValueError("sparse_items needs loss=sampled_softmax: a full softmax touches all items at each step")
+        self.item_embedding.sparse = sparse_items
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.schedule = schedule
@@ -66,11 +76,24 @@ class SASRec(SASRecNetwork, pl.LightningModule):
         """Full ranking of `target` (b,) after `history` (b, t)."""
         n_users = len(batch["target"])
         total = total_of(n_users, self.device)
-        for name, value in ranking_figures(self.scores(batch["history"]), batch["history"], batch["target"]).items():
+        for name, value in ranking_figures(self.scores, batch["history"], batch["target"], self.n_items).items():
             self.log(f"val_{name}", value * weight_of(n_users, total), batch_size=total, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
+        kind = RowwiseAdamW if self.item_embedding.sparse else torch.optim.AdamW
+        optimizer = kind(
             self.parameters(), lr=self.learning_rate, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
         )
         return scheduled(optimizer, self.schedule, self.warmup_steps, self)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning's, which knows no sparse gradients, unless there are some."""
+        if self.item_embedding.sparse and gradient_clip_val:
+            clip_gradients(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)

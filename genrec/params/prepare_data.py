@@ -3,9 +3,9 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from genrec.params.types import Integer, Positive, nested, section
+from genrec.params.types import Integer, NotNegative, Positive, nested, section
 
 
 def moment(until: Any) -> float | str:
@@ -44,4 +44,14 @@ class PrepareData:
     repeats: Literal["keep", "drop"]
     ties: Literal["file", "item", "hash"]
     split: Literal["leave_one_out", "time"]
+    held_out_users: NotNegative
     time: InTime
+
+    @field_validator("held_out_users")
+    @classmethod
+    def _fits_the_split(cls, held_out_users: int, info: ValidationInfo) -> int:
+        if held_out_users and info.data.get("split") == "time":
+            raise ValueError("must be 0 where prepare_data.split is time, which holds out of all users the same")
+        if held_out_users == 1:
+            raise ValueError("must be 0, all users, or at least 2: a ranker learns from some and is chosen by others")
+        return held_out_users

@@ -30,7 +30,7 @@ def apply_preset(name: str, path: str | None, params_file: Path = PARAMS_FILE, i
         raise UserError(f"no preset named {name!r}; known: {', '.join(presets)}")
     editor = YAML()
     content = editor.load(params_file)
-    _overlay(content, read_yaml(presets[name]))
+    overlay(content, read_yaml(presets[name]))
     if path is not None:
         content["fetch_data"] |= {"path": path, "items_path": items or ""}
         if items is None:
@@ -46,10 +46,11 @@ def _header(file: Path) -> str:
     return "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines)
 
 
-def _overlay(content: Any, values: dict[str, Any]) -> None:
+def overlay(content: Any, values: dict[str, Any]) -> None:
+    """Put values in place of those that the content has, section by section."""
     for key, value in values.items():
         if isinstance(value, dict):
-            _overlay(content.setdefault(key, {}), value)
+            overlay(content.setdefault(key, {}), value)
         else:
             content[key] = value
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genrec.errors import UserError
 from genrec.retrieval.candidates import Candidates
+from genrec.retrieval.ranks import users_at_once
 from genrec.retrieval.transitions import Transitions
 from genrec.sequences.histories import Examples, Histories, Split
 
@@ -88,7 +89,7 @@ class RowBuilder:
         device: torch.device,
     ) -> "RowBuilder":
         """Count popularity in the training part."""
-        counts = np.bincount(histories.train_part().items, minlength=histories.n_items + 1)
+        counts = histories.train_counts()
         return cls(histories, counts, score_sequence, transitions, max_history, device)
 
     def rows(self, candidates: Candidates, split: Split, ratings: NDArray[np.float32] | None = None) -> RankingRows:
@@ -102,9 +103,8 @@ class RowBuilder:
         items = candidates.items[users, places]
         short = self.histories.padded(examples.cut(self.max_history), self.max_history)
         history = torch.from_numpy(short).long()
-        signals = torch.cat(
-            [self._signals_of(candidates, examples, history, start) for start in range(0, len(examples), USERS_AT_ONCE)]
-        )
+        parts = np.split(np.arange(len(examples)), np.arange(0, len(examples), self._users_at_once)[1:])
+        signals = torch.cat([self._signals_of(candidates, examples, history, users) for users in parts])
         clicks = items == torch.from_numpy(self.histories.targets(examples)).long()[users]
         given = torch.full((len(examples),), torch.nan)
         if ratings is not None:
@@ -123,9 +123,15 @@ class RowBuilder:
         """
         return torch.cat([self._own_signals(candidates), self._other_signals(candidates.items, history, seen)], dim=-1)
 
-    def _signals_of(self, candidates: Candidates, examples: Examples, history: Tensor, start: int) -> Tensor:
-        """Those of the users from `start` on, as many as are compared with whole histories at once."""
-        users = np.arange(start, min(start + USERS_AT_ONCE, len(examples)))
+    @property
+    def _users_at_once(self) -> int:
+        """How many are compared with whole histories, and have all items scored, at once."""
+        return users_at_once(self.histories.n_items, USERS_AT_ONCE)
+
+    def _signals_of(
+        self, candidates: Candidates, examples: Examples, history: Tensor, users: NDArray[np.int64]
+    ) -> Tensor:
+        """Those of some users."""
         part = Candidates(candidates.items[users], candidates.log_probs[users])
         seen = torch.from_numpy(self.histories.padded(examples.take(users))).long()
         return self.signals(part, history[users], seen)

@@ -82,7 +82,14 @@ def split_in_words(statistics: Tree) -> str:
     Example:
         >>> split_in_words({})
         "Leave-one-out: each user's last interaction is tested, the last but one validates, the rest trains."
+        >>> split_in_words({"held_out_users": 64})[:27]
+        'Leave-one-out of 64 users, '
     """
+    if "held_out_users" in statistics:
+        return (
+            f"Leave-one-out of {statistics['held_out_users']:,} users, at even distances: their last interaction is"
+            " tested, the last but one validates, all others train."
+        )
     if "train_until" not in statistics:
         return "Leave-one-out: each user's last interaction is tested, the last but one validates, the rest trains."
     first, second = (moment_in_words(int(statistics[name])) for name in ("train_until", "validate_until"))

@@ -3,18 +3,22 @@
 What it is made of and its share are chosen on validation, from which no pair was counted.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
+from genrec.layers.shards import over_batches
 from genrec.retrieval.ranking import CPU, ScoresItems, rank_found
-from genrec.retrieval.ranks import discounted_gain, ranks_from_scores, ranks_in_lists, top_items
-from genrec.retrieval.transitions import Transitions, mixed
+from genrec.retrieval.ranks import discounted_gain, ranks_from_scores, ranks_in_lists, top_items, users_at_once
+from genrec.retrieval.transitions import Transitions, count_pairs, mixed
 from genrec.sequences.histories import Examples, Histories, Split
 
 if TYPE_CHECKING:
@@ -37,6 +41,12 @@ class TransitionSettings:
     num_items: int = 10
     decay: float = 1.0
 
+    def fitted_to(self, counts: sparse.csr_array) -> Transitions:
+        """Those of pairs that `count_pairs` counted within this window."""
+        return Transitions.of_counts(
+            counts, backward=self.backward, power=self.power, num_items=self.num_items, decay=self.decay
+        )
+
 
 ALTERNATIVES: dict[str, tuple[Any, ...]] = {
     "decay": (0.7, 0.5),
@@ -53,20 +63,22 @@ def choose_transitions(histories: Histories, n_users: int, seed: int) -> tuple[T
         n_users: how many users, drawn by `seed`, decide; all if there are fewer.
     """
     examples = _drawn(histories, n_users, seed)
+    counted = lru_cache(maxsize=1)(lambda window: _counted(histories, window))  # most settings share a window
     chosen = TransitionSettings()
     best, gain = chosen, -1.0
     for name, values in {"window": (chosen.window,), **ALTERNATIVES}.items():
         for settings in [replace(chosen, **{name: value}) for value in values]:
-            new_gain = _gain(_fitted(histories, settings), histories, examples)
+            new_gain = _gain(settings.fitted_to(counted(settings.window)), histories, examples)
             if new_gain > gain:
                 best, gain = settings, new_gain
         chosen = best
-    return _fitted(histories, chosen), chosen
+    return chosen.fitted_to(counted(chosen.window)), chosen
 
 
-def _fitted(histories: Histories, settings: TransitionSettings) -> Transitions:
-    learned = histories.train_part()
-    return Transitions.fit(learned.items, learned.offsets, learned.n_items, **asdict(settings))
+def _counted(histories: Histories, window: int) -> sparse.csr_array:
+    """The pairs of the training part, block of users by block of users."""
+    blocks = (count_pairs(part.items, part.offsets, part.n_items, window) for part in histories.train_blocks())
+    return reduce(operator.add, blocks)
 
 
 class KnowsRepeats(Protocol):
@@ -96,8 +108,8 @@ class WithMemory:
 
     def mixtures(self, history: Tensor, shares: Sequence[float]) -> Iterator[Tensor]:
         """As `scores`, for each of some shares."""
-        scores, remembered = self.score(history), self.remembered(history)
-        return (mixed(scores, remembered, share) for share in shares)
+        chances, remembered = self.score(history).softmax(1), self.remembered(history)
+        return (mixed(chances, remembered, share) for share in shares)
 
     def remembered(self, history: Tensor) -> Tensor:
         """The memory's probabilities, (b, n_items + 1)."""
@@ -147,14 +159,15 @@ class BeamsWithMemory:
     def lists(self, split: Split, share: float) -> Tensor:
         """(n_examples, LIST) int64 item_ids, best first, 0 where neither has an item."""
         found, examples = self.found[split], self.histories.examples(split).cut(self.memory.num_items)
-        parts = []
-        for first in range(0, len(examples), BATCH):
-            rows = slice(first, first + BATCH)
+        n_users = users_at_once(self.histories.n_items, BATCH)
+
+        def best_of(rows: slice) -> Tensor:
             history = torch.from_numpy(self.histories.padded(examples.take(np.arange(len(examples))[rows]))).long()
             both = mixed_with_found(found.items[rows], found.log_probs[rows], self.memory(history), share)
             best = top_items(both, LIST)
-            parts.append(best.masked_fill(both.gather(1, best) == -torch.inf, 0))
-        return torch.cat(parts)
+            return best.masked_fill(both.gather(1, best) == -torch.inf, 0)
+
+        return torch.cat(over_batches(best_of, [slice(at, at + n_users) for at in range(0, len(examples), n_users)]))
 
     def best_share(self, shares: Sequence[float], batch_size: int) -> float:
         """The share of the memory that ranks validation best, the smallest of equals."""
@@ -176,7 +189,7 @@ def mixed_with_found(items: Tensor, log_probs: Tensor, remembered: Tensor, share
     """
     scores = remembered.new_full(remembered.shape, -torch.inf).scatter(1, items, log_probs)
     scores[:, 0] = -torch.inf
-    return mixed(scores, remembered, share)
+    return mixed(scores.softmax(1), remembered, share)
 
 
 def _drawn(histories: Histories, n_users: int, seed: int) -> Examples:
@@ -195,11 +208,14 @@ def _gains(
     device: torch.device = CPU,
 ) -> NDArray[np.float64]:
     """NDCG@10 of several ways to score, each (b, n_items + 1), items of the history excluded."""
-    gains = []
-    for first in range(0, len(examples), BATCH):
-        batch = examples.take(np.arange(first, min(first + BATCH, len(examples))))
+
+    def gains_of(batch: Examples) -> list[float]:
         history = torch.from_numpy(histories.padded(batch)).long().to(device)
         target = torch.from_numpy(histories.targets(batch)).long().to(device)
         ranks = [ranks_from_scores(each.scatter(1, history, -torch.inf), target) for each in candidates(history)]
-        gains.append([float(discounted_gain(each, 10, torch.float64).sum()) for each in ranks])
-    return np.sum(gains, axis=0) / len(examples)
+        return [float(discounted_gain(each, 10, torch.float64).sum()) for each in ranks]
+
+    n_users = users_at_once(histories.n_items, BATCH)
+    starts = range(0, len(examples), n_users)
+    batches = (examples.take(np.arange(first, min(first + n_users, len(examples)))) for first in starts)
+    return np.sum(over_batches(gains_of, batches), axis=0) / len(examples)

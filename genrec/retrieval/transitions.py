@@ -58,7 +58,16 @@ class Transitions(nn.Module):
             power: a row is divided by its sum to this power: 1 gives frequent and rare items an equal say, 0 gives
                 each as much as it was taken.
         """
-        counts = count_pairs(items, offsets, n_items, window)
+        return cls.of_counts(
+            count_pairs(items, offsets, n_items, window), backward=backward, power=power, num_items=num_items,
+            decay=decay,
+        )  # fmt: skip
+
+    @classmethod
+    def of_counts(
+        cls, counts: sparse.csr_array, *, backward: float, power: float, num_items: int, decay: float
+    ) -> "Transitions":
+        """As `fit`, of what `count_pairs` counted."""
         return cls(normalised(counts + backward * counts.T, power), num_items, decay)
 
     def forward(self, history: Tensor) -> Tensor:
@@ -125,11 +134,11 @@ def normalised(counts: sparse.csr_array, power: float) -> sparse.csr_array:
     return sparse.csr_array(sparse.diags_array(inverse) @ counts)
 
 
-def mixed(scores: Tensor, memory: Tensor, share: float) -> Tensor:
-    """Log-probabilities of p = (1 - share) softmax(scores) + share memory.
+def mixed(chances: Tensor, memory: Tensor, share: float) -> Tensor:
+    """Log-probabilities of p = (1 - share) chances + share memory.
 
     Args:
-        scores: (b, n_items + 1) logits, -inf for padding.
+        chances: (b, n_items + 1), a model's probabilities, 0 for padding.
         memory: (b, n_items + 1) probabilities; a row of zeros leaves the model alone.
     """
-    return torch.log((1 - share) * scores.softmax(1) + share * memory)
+    return torch.log((1 - share) * chances + share * memory)

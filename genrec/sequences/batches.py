@@ -1,6 +1,6 @@
 """Loaders that assemble a batch by whole-array indexing; an epoch's order is a function of (seed, epoch) alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from genrec.errors import UserError
 from genrec.layers.processes import share_of
-from genrec.sequences.histories import Examples, Histories, Split
+from genrec.sequences.histories import Examples, Histories, Runs, Split
 
 GROUPED_BATCHES = 64  # batches are cut from stretches of this many that are sorted by length
+
+Lengths = NDArray[np.int64] | Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 class Windows(Dataset[dict[str, Tensor]]):
     """A history and the item that follows it."""
 
-    def __init__(self, histories: Histories, examples: Examples) -> None:
+    def __init__(self, histories: Histories, examples: Examples | Runs) -> None:
         self.histories = histories
         self.examples = examples
 
@@ -73,20 +75,23 @@ class Rows(Dataset[dict[str, Tensor]]):
         return {"features": self.features[torch.from_numpy(rows)]}
 
 
-class BatchSampler(Sampler[Any]):
+class SharedSampler(Sampler[Any]):
+    """One that gives each of the processes that train together its share of every batch."""
+
+
+class BatchSampler(SharedSampler):
     """The rows of each batch of an epoch, shuffled, with rows of like length together so that little is padded.
 
-    Of processes that train together each gets its share of each batch.
-
     Args:
-        lengths: (n_rows,), or None where all rows are equally long.
+        lengths: (n_rows,), or what gives those of some rows, or None where all rows are equally long.
         n_drawn: how many rows an epoch draws, without replacement; 0 draws all.
     """
 
     def __init__(
-        self, n_rows: int, batch_size: int, seed: int, lengths: NDArray[np.int64] | None = None, n_drawn: int = 0
+        self, n_rows: int, batch_size: int, seed: int, lengths: Lengths | None = None, n_drawn: int = 0
     ) -> None:
-        self.lengths = np.zeros(n_rows, np.int64) if lengths is None else lengths
+        self.n_rows = n_rows
+        self.lengths = np.zeros_like if lengths is None else lengths
         self.n_drawn = min(n_drawn, n_rows) or n_rows
         self.batch_size = batch_size
         self.seed = seed
@@ -101,18 +106,22 @@ class BatchSampler(Sampler[Any]):
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         # a generator draws at its first batch: Lightning makes a resumed run's iterator before it sets the epoch
         random = np.random.default_rng([self.seed, self.epoch])
-        drawn = random.permutation(len(self.lengths))[: self.n_drawn]
-        for rows in grouped_batches(drawn, self.lengths[drawn], len(self), random):
+        # of the smallest integers that hold all rows: the draws do not depend on them
+        shuffled = np.arange(self.n_rows, dtype=np.min_scalar_type(-self.n_rows))
+        random.shuffle(shuffled)
+        drawn = shuffled[: self.n_drawn].astype(np.int64)
+        lengths = self.lengths(drawn) if callable(self.lengths) else self.lengths[drawn]
+        for rows in grouped_batches(drawn, lengths, len(self), random):
             yield share_of(rows)
 
 
-class WindowSampler(Sampler[Any]):
+class WindowSampler(SharedSampler):
     """The windows of another sampler's rows, in histories whose equal times have a new order each epoch.
 
     What is held out stays where it is, so that no window holds it.
     """
 
-    def __init__(self, histories: Histories, examples: Examples, rows: BatchSampler) -> None:
+    def __init__(self, histories: Histories, examples: Examples | Runs, rows: BatchSampler) -> None:
         self.histories = histories.with_held_out_in_place()
         self.examples = examples
         self.rows = rows
@@ -136,26 +145,33 @@ class WindowSampler(Sampler[Any]):
         return self.histories.with_ties_shuffled(np.random.default_rng([self.rows.seed, self.rows.epoch, of_ties]))
 
 
-class SegmentSampler(Sampler[Any]):
+class SegmentSampler(SharedSampler):
     """Histories cut into stretches of at most `max_history` targets; where the first cut falls changes each epoch.
 
-    Every target of a long history is thus learned once an epoch, after a new beginning each time. Of processes that
-    train together each gets its share of each batch.
+    Every target of a long history is thus learned once an epoch, after a new beginning each time.
 
     Args:
         shuffles_ties: put interactions of one time into a new order each epoch.
+        lengths: (n_users,), how many of each user's first interactions are learned from; None for all.
     """
 
     def __init__(
-        self, histories: Histories, max_history: int, batch_size: int, seed: int, shuffles_ties: bool = False
+        self,
+        histories: Histories,
+        max_history: int,
+        batch_size: int,
+        seed: int,
+        shuffles_ties: bool = False,
+        lengths: NDArray[np.int64] | None = None,
     ) -> None:
         self.histories = histories
+        self.n_inputs = np.maximum((histories.lengths if lengths is None else lengths) - 1, 0)
         self.shuffles_ties = shuffles_ties
         self.max_history = max_history
         self.seed = seed
         self.epoch = 0
         # the trainer asks once, and the number of stretches varies with the cuts: by the fewest there can be
-        fewest = -(-np.maximum(histories.lengths - 1, 0) // max_history)
+        fewest = -(-self.n_inputs // max_history)
         self.n_batches = -(-int(fewest.sum()) // batch_size)
 
     def set_epoch(self, epoch: int) -> None:
@@ -178,8 +194,7 @@ class SegmentSampler(Sampler[Any]):
 
     def _segments(self, random: np.random.Generator) -> Examples:
         """Windows without their targets: a user with m items has m - 1 inputs, i_0 .. i_{m-2}."""
-        n_inputs = np.maximum(self.histories.lengths - 1, 0)
-        starts = self.histories.offsets[:-1]
+        n_inputs, starts = self.n_inputs, self.histories.offsets[:-1]
         # a history that fits is never cut; a longer one loses 0 .. max_history - 1 places of its first stretch
         shift = np.where(n_inputs > self.max_history, random.integers(0, self.max_history, len(n_inputs)), 0)
         n_segments = -(-(n_inputs + shift) // self.max_history)
@@ -211,11 +226,10 @@ def window_loader(
     shuffles_ties: bool = False,
 ) -> DataLoader[dict[str, Tensor]]:
     """A loader of one split's windows, in batches of like length."""
-    examples = histories.examples(split).cut(max_history)
+    examples = (histories.train_windows() if split == "train" else histories.examples(split)).cut(max_history)
     _refuse_nothing(len(examples), histories, split)
-    return _windows(
-        histories, examples, BatchSampler(len(examples), batch_size, seed, examples.lengths, n_drawn), shuffles_ties
-    )
+    rows = BatchSampler(len(examples), batch_size, seed, lambda rows: examples.take(rows).lengths, n_drawn)
+    return _windows(histories, examples, rows, shuffles_ties)
 
 
 def mixed_window_loader(
@@ -226,13 +240,13 @@ def mixed_window_loader(
     A window's length tells its place in a history, so that batches of like length hold other items than the whole:
     their popularity is not the one that the negatives are corrected for.
     """
-    examples = histories.examples("train").cut(max_history)
+    examples = histories.train_windows().cut(max_history)
     _refuse_nothing(len(examples), histories)
     return _windows(histories, examples, BatchSampler(len(examples), batch_size, seed, n_drawn=n_drawn), shuffles_ties)
 
 
 def _windows(
-    histories: Histories, examples: Examples, rows: BatchSampler, shuffles_ties: bool
+    histories: Histories, examples: Examples | Runs, rows: BatchSampler, shuffles_ties: bool
 ) -> DataLoader[dict[str, Tensor]]:
     if shuffles_ties:
         return DataLoader(DrawnWindows(), sampler=WindowSampler(histories, examples, rows), batch_size=None)
@@ -242,8 +256,14 @@ def _windows(
 def segment_loader(
     histories: Histories, max_history: int, batch_size: int, seed: int, shuffles_ties: bool = False
 ) -> DataLoader[dict[str, Tensor]]:
-    """A loader of all training positions; histories are cut to what may be learned from."""
-    sampler = SegmentSampler(histories.train_part(), max_history, batch_size, seed, shuffles_ties)
+    """A loader of all training positions; histories are cut to what may be learned from.
+
+    Where ties are shuffled that part is copied, 5 bytes an interaction, and its items once more each epoch.
+    """
+    if shuffles_ties:
+        sampler = SegmentSampler(histories.train_part(), max_history, batch_size, seed, True)
+    else:
+        sampler = SegmentSampler(histories, max_history, batch_size, seed, lengths=histories.train_lengths)
     _refuse_nothing(len(sampler), histories)
     return DataLoader(Segments(), sampler=sampler, batch_size=None)
 

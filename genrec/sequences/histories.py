@@ -11,9 +11,10 @@ Leave-one-out holds back each user's last two interactions:
 A split in time holds back what comes after a moment, of all users the same: how many interactions that are of one user
 varies, and may be none or all of them. A target has all of its user's interactions before it as its history, so that
 one of test knows what lies between the two moments, and has at least one: somebody's first interaction is no target.
+Leave-one-out of some users is held in the same way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,13 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.errors import UserError
-from genrec.storage.files import load_arrays, save_arrays
+from genrec.storage.files import mapped_arrays, save_arrays
 
 AGAIN = "run `dvc repro -f prepare_data`"
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 EVALUATED_SPLITS: tuple[Split, ...] = ("validation", "test")
+
+BLOCK = 1 << 22  # interactions of which something is counted at once
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,44 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """Windows that are not listed: of each user, in turn, all that end from one position up to another.
+
+    They cost memory by the user, where `Examples` cost 16 bytes a window.
+
+    Attributes:
+        starts: int64 (n_users,), the position of the user's first item.
+        first: int64 (n_users,), the position of the first target.
+        before: int64 (n_users + 1,), how many windows those of the users before have; the last is how many there are.
+        max_history: how many items a window may have; None for all.
+    """
+
+    starts: NDArray[np.int64]
+    first: NDArray[np.int64]
+    before: NDArray[np.int64]
+    max_history: int | None = None
+
+    @classmethod
+    def of(cls, starts: NDArray[np.int64], first: NDArray[np.int64], stops: NDArray[np.int64]) -> "Runs":
+        """Each position from a user's `first` up to `stops` as a target behind all before it."""
+        return cls(starts, first, np.concatenate([[0], np.cumsum(np.maximum(stops - first, 0))]))
+
+    def __len__(self) -> int:
+        return int(self.before[-1])
+
+    def take(self, rows: NDArray[np.integer]) -> Examples:
+        users = np.searchsorted(self.before, rows, side="right") - 1
+        windows = Examples(self.starts[users], self.first[users] + rows - self.before[users])
+        return windows if self.max_history is None else windows.cut(self.max_history)
+
+    def cut(self, max_history: int) -> "Runs":
+        """Keep the last `max_history` items of each window."""
+        return replace(self, max_history=max_history)
+
+
+@dataclass(frozen=True)
 class TimeCuts:
-    """Where two moments fall in each user's history.
+    """Where two moments fall in each user's history, or what leave-one-out of some users holds out.
 
     Attributes:
         train_stops: int64 (n_users,), the position in `Histories.items` after the user's last interaction before the
@@ -119,20 +158,47 @@ class Histories:
         """
         starts, stops = self.offsets[:-1], self.offsets[1:]
         if split == "train":
-            return _windows(starts, starts + 1, self._train_stops)
+            return _listed(self.train_windows())
         if self.cuts is None:
             return Examples(starts, stops - (1 if split == "test" else 2))
         test = split == "test"
         first = np.maximum(self.cuts.validation_stops if test else self.cuts.train_stops, starts + 1)
         last = stops if test else self.cuts.validation_stops
-        return _windows(starts, first, last if self.cuts.all_targets else np.minimum(last, first + 1))
+        return _listed(Runs.of(starts, first, last if self.cuts.all_targets else np.minimum(last, first + 1)))
+
+    def held_out_of(self, n_users: int) -> "Histories":
+        """Leave-one-out of so many users, at even distances; the others train with all that they have.
+
+        Example:
+            >>> histories = Histories(np.array([1, 2, 3, 4, 5, 6], np.int32), np.array([0, 3, 6]), n_items=6)
+            >>> [histories.held_out_of(1).examples(split).ends.tolist() for split in SPLITS]
+            [[4, 5], [1], [2]]
+        """
+        stops = self.offsets[1:]
+        is_held_out = np.zeros(self.n_users, np.int64)
+        is_held_out[np.arange(n_users) * self.n_users // n_users] = 1
+        return replace(self, cuts=TimeCuts(stops - 2 * is_held_out, stops - is_held_out, all_targets=True))
 
     @property
-    def _train_stops(self) -> NDArray[np.int64]:
-        """int64 (n_users,), the position after each user's last interaction that trains."""
+    def holds_out_some(self) -> bool:
+        """Whether of each user the last two interactions are held out, or none."""
+        if self.cuts is None:
+            return False
+        tested = self.offsets[1:] - self.cuts.validation_stops
+        validates = self.cuts.validation_stops - self.cuts.train_stops
+        return bool(((tested == validates) & (tested <= 1)).all())
+
+    def train_windows(self) -> Runs:
+        """Those of `examples("train")`, in their order, without a list of them."""
+        starts = self.offsets[:-1]
+        return Runs.of(starts, starts + 1, starts + self.train_lengths)
+
+    @property
+    def train_lengths(self) -> NDArray[np.int64]:
+        """int64 (n_users,), how many of each user's first interactions train."""
         if self.cuts is not None:
-            return self.cuts.train_stops
-        return self.offsets[:-1] + np.maximum(self.lengths - 2, 0)
+            return self.cuts.train_stops - self.offsets[:-1]
+        return np.maximum(self.lengths - 2, 0)
 
     def users_of(self, examples: Examples) -> NDArray[np.int64]:
         """int64 (n_examples,): the user_id of each window.
@@ -145,13 +211,44 @@ class Histories:
         return np.searchsorted(self.offsets, examples.ends, side="right")
 
     def train_part(self) -> "Histories":
-        """What models may learn from: each user without what is held out."""
-        kept = self._train_stops - self.offsets[:-1]
-        offsets = np.concatenate([[0], np.cumsum(kept)])
-        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1] - offsets[:-1], kept)
-        return Histories(
-            self.items[positions], offsets, self.n_items, None if self.tied is None else self.tied[positions]
-        )
+        """What models may learn from: each user without what is held out; a copy."""
+        parts = list(self.train_blocks())
+        offsets = np.concatenate([[0], np.cumsum(self.train_lengths)])
+        tied = None if self.tied is None else np.concatenate([part.tied for part in parts if part.tied is not None])
+        return Histories(np.concatenate([part.items for part in parts]), offsets, self.n_items, tied)
+
+    def train_blocks(self) -> Iterator["Histories"]:
+        """`train_part` as parts of it, users one after another, of bounded size: so it is counted without a copy."""
+        lengths = self.train_lengths
+        for users in self._blocks_of_users():
+            starts, kept = self.offsets[:-1][users], lengths[users]
+            offsets = np.concatenate([[0], np.cumsum(kept)])
+            positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], kept)
+            tied = None if self.tied is None else self.tied[positions]
+            yield Histories(self.items[positions], offsets, self.n_items, tied)
+
+    def _blocks_of_users(self) -> Iterator[slice]:
+        """Stretches of users with at most `BLOCK` interactions, or of one user; one at least."""
+        first = 0
+        while True:
+            last = int(np.searchsorted(self.offsets, self.offsets[first] + BLOCK, side="right")) - 1
+            last = min(max(last, first + 1), self.n_users)
+            yield slice(first, last)
+            if last == self.n_users:
+                return
+            first = last
+
+    def train_counts(self) -> NDArray[np.int64]:
+        """int64 (n_items + 1,), how many of the interactions that models may learn from each item has.
+
+        Example:
+            >>> Histories(np.array([1, 2, 1, 2, 2], np.int32), np.array([0, 5]), n_items=2).train_counts().tolist()
+            [0, 2, 1]
+        """
+        counts = np.zeros(self.n_items + 1, np.int64)
+        for part in self.train_blocks():
+            counts += np.bincount(part.items, minlength=self.n_items + 1)
+        return counts
 
     def with_held_out_in_place(self) -> "Histories":
         """The same, with nothing that is held out tied to what trains.
@@ -181,7 +278,7 @@ class Histories:
             return self
         shares_time = self.tied | np.append(self.tied[1:], False)
         rows = np.flatnonzero(shares_time)
-        time = np.cumsum(~self.tied)[rows]  # rises with each new time, so no group reaches over users
+        time = np.cumsum(~self.tied[rows])  # rises with each new time, so no group reaches over users
         items = self.items.copy()
         # numpy's, whose seed is an argument
         order = np.lexsort((random.random(len(rows)), time))  # nosec B311
@@ -224,12 +321,14 @@ class Histories:
 
     @classmethod
     def load(cls, file: Path) -> "Histories":
-        """Read what `save` wrote: a .npz with `items`, `offsets`, `tied`, `n_items`, and `TimeCuts` of a split in time.
+        """Map what `save` wrote: a .npz with `items`, `offsets`, `tied`, `n_items`, and `TimeCuts` of a split in time.
+
+        Its arrays are views of the file: what no batch looks at takes no memory.
 
         Raises:
             UserError: the file is missing or damaged, or its arrays do not fit each other.
         """
-        arrays = load_arrays(file)
+        arrays = mapped_arrays(file)
         if {"items", "offsets", "tied", "n_items"} - arrays.keys() or arrays["n_items"].size != 1:
             raise UserError(f"{file} must hold items, offsets, tied and n_items, got {', '.join(arrays)}; {AGAIN}")
         items, offsets, n_items = arrays["items"], arrays["offsets"], int(arrays["n_items"].item())
@@ -243,12 +342,8 @@ class Histories:
         return cls(items, offsets, n_items, tied, _loaded_cuts(arrays, offsets, file))
 
 
-def _windows(starts: NDArray[np.int64], first: NDArray[np.int64], stops: NDArray[np.int64]) -> Examples:
-    """Each position from a user's `first` up to `stops` as a target behind all before it."""
-    n_targets = np.maximum(stops - first, 0)
-    users = np.repeat(np.arange(len(starts)), n_targets)
-    before = np.repeat(np.cumsum(n_targets) - n_targets, n_targets)
-    return Examples(starts[users], first[users] + np.arange(n_targets.sum()) - before)
+def _listed(windows: Runs) -> Examples:
+    return windows.take(np.arange(len(windows)))
 
 
 def _loaded_cuts(arrays: Mapping[str, NDArray[Any]], offsets: NDArray[np.int64], file: Path) -> TimeCuts | None:

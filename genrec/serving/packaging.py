@@ -178,7 +178,7 @@ def write_package(
             "n_trained": histories.n_items,
             "origin": asdict(origin),
             "data": digest([partial / HISTORIES], partial),
-            "split": "leave_one_out" if histories.cuts is None else "time",
+            "split": _split_of(histories),
             "signature": {"inputs": INPUTS, "outputs": OUTPUTS},
         }
         seal(partial, manifest)
@@ -225,12 +225,18 @@ def _tables(histories: Histories, sources: Sources) -> dict[str, NDArray[Any]]:
                 "run `dvc repro`"
             )
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    counts = np.bincount(histories.train_part().items, minlength=histories.n_items + 1)
+    counts = histories.train_counts()
     return {
         "codes": codes,
         "embeddings": (vectors / np.maximum(lengths, 1e-12)).astype(np.float16),
         "popularity": counts,
     }
+
+
+def _split_of(histories: Histories) -> str:
+    if histories.cuts is None:
+        return "leave_one_out"
+    return "leave_one_out_of_some" if histories.holds_out_some else "time"
 
 
 def _ranks(sources: Sources, name: str) -> NDArray[Any]:
@@ -305,6 +311,7 @@ def _shown(figures: Mapping[str, Any], split: str, metric: str) -> str:
 
 SPLITS_IN_WORDS = {
     "leave_one_out": "Leave-one-out: each user's last item but one (validation) or last (test).",
+    "leave_one_out_of_some": "Leave-one-out of some users: their last item but one (validation) or last (test).",
     "time": "Split in time: what came after one moment (validation) or another (test), of all users alike.",
 }
 CARD_TEXT = """\

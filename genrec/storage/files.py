@@ -2,6 +2,9 @@
 
 import errno
 import io
+import math
+import mmap
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 # full, over its quota, the file larger than allowed, mounted to be read only
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+LOCAL_HEADER = 30  # bytes of a zip member's own header, before its name
 
 
 def user_path(path: str | Path, key: str) -> Path:
@@ -103,12 +107,52 @@ def load_arrays(file: Path, way_out: str = "delete it and run `dvc repro`") -> "
     """
     import numpy as np
 
+    with _damage_explained(file, way_out), file.open("rb") as stream:  # ours: numpy leaves its own open at damage
+        content = np.load(stream, allow_pickle=False)
+        return {"array": content} if isinstance(content, np.ndarray) else dict(content)
+
+
+def mapped_arrays(file: Path) -> "dict[str, NDArray[Any]]":
+    """As `load_arrays`, of an .npz file that `save_arrays` wrote: views of the file, which may not be written to.
+
+    The system reads their pages when they are looked at, and forgets them when it needs the memory. The sums of all
+    bytes are checked first, a piece at a time. The arrays of another's compressed file are read whole.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds something else than numbers.
+    """
+    with _damage_explained(file, "delete it and run `dvc repro`"), file.open("rb") as stream:
+        with zipfile.ZipFile(stream) as archive:
+            damaged, members = archive.testzip(), archive.infolist()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {damaged!r}")
+        if all(member.compress_type == zipfile.ZIP_STORED for member in members):
+            pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            return {member.filename.removesuffix(".npy"): _view(pages, member.header_offset) for member in members}
+    return load_arrays(file)
+
+
+def _view(pages: mmap.mmap, offset: int) -> "NDArray[Any]":
+    """The array of a member of an archive, by the place of its header."""
+    import numpy as np
+
+    # of the zip format's local header the two last fields are the lengths of what stands behind it
+    pages.seek(offset + LOCAL_HEADER + sum(struct.unpack_from("<HH", pages, offset + LOCAL_HEADER - 4)))
+    version = np.lib.format.read_magic(pages)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_fortran, kind = read(pages)
+    if kind.hasobject:
+        raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
+    flat = np.frombuffer(pages, kind, math.prod(shape), pages.tell())
+    return flat.reshape(shape, order="F" if is_fortran else "C")
+
+
+@contextmanager
+def _damage_explained(file: Path, way_out: str) -> Iterator[None]:
     if not file.is_file():
         raise UserError(f"{file} not found; run `dvc repro`, which makes it")
     try:
-        with file.open("rb") as stream:  # ours: numpy leaves its own open when the file is damaged
-            content = np.load(stream, allow_pickle=False)
-            return {"array": content} if isinstance(content, np.ndarray) else dict(content)
+        yield
     except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as mistake:
         reason = " ".join(str(mistake).split())
         raise UserError(f"{file} is no sound file of numpy arrays ({reason}); {way_out}") from None

@@ -15,6 +15,7 @@ from genrec.storage.checkpoint import write_checkpoint
 from genrec.training.lightning import Callback, SIGTERMException, TorchCheckpointIO, pl
 from genrec.training.lightning_internals import batch_in_progress, sums_of_epoch
 from genrec.training.processes import is_first_to_tell, lost_processes_told
+from genrec.training.sparse_rows import gradients_of
 
 # of a process that SIGTERM ended
 TERMINATED = 128 + 15
@@ -42,7 +43,7 @@ class FiniteTraining(Callback):
         if terms:
             raise UserError(f"{' and '.join(terms)}; {WAY_OUT}")
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        norm = torch.nn.utils.get_total_norm(gradients_of(parameters))
         if not torch.isfinite(norm):
             names = {id(parameter): name for name, parameter in pl_module.named_parameters()}
             worst = max(parameters, key=lambda p: _badness(p.grad))
@@ -103,4 +104,5 @@ def _not_finite(values: Mapping[str, Tensor]) -> list[str]:
 def _badness(gradient: Tensor | None) -> float:
     """How large a gradient's largest element is; infinite where one is NaN."""
     assert gradient is not None
+    gradient = gradient.coalesce().values() if gradient.is_sparse else gradient
     return float(gradient.abs().nan_to_num(nan=torch.inf).max())

@@ -80,6 +80,17 @@ def test_synthetic_data_go_through_both_stages(project):
     assert list(items) == ["item_id", "item_key", "cluster"]
 
 
+def test_of_some_users_the_last_two_are_held_out(project):
+    configure(project, name="synthetic", held_out_users=20)
+    fetch_data.main()
+    prepare_data.main()
+    histories = Histories.load(Path("data/prepared/histories.npz"))
+    held_out = histories.users_of(histories.examples("test"))
+    assert held_out.tolist() == list(range(1, 300, 15))
+    assert histories.train_counts().sum() == len(histories.items) - 2 * 20
+    assert json.loads(Path("reports/prepare_data/metrics.json").read_text())["held_out_users"] == 20
+
+
 REPORTED = ["c", "a", "d", "b"], ["1593878903.9", "1593878903.1", "1593878903.95", "1593878903.5"]
 
 

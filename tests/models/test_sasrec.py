@@ -119,9 +119,13 @@ def test_a_loss_counts_known_targets_only(model):
     torch.testing.assert_close(model.training_step({"history": history, "target": target}, 0), expected)
 
 
-def test_the_item_table_keeps_its_zero_row_under_training():
+@pytest.mark.parametrize(("loss", "sparse"), [("full_softmax", False), ("sampled_softmax", True)])
+def test_the_item_table_keeps_its_zero_row_under_training(loss, sparse):
     torch.manual_seed(0)
-    model = SASRec(n_items=5, embedding_dim=8, num_layers=1, num_heads=1, max_history=4, weight_decay=0.1)
+    model = SASRec(
+        n_items=5, embedding_dim=8, num_layers=1, num_heads=1, max_history=4, loss=loss, sparse_items=sparse,
+        weight_decay=0.1,
+    )  # fmt: skip
     model.log = lambda *arguments, **options: None
     optimizer = model.configure_optimizers()["optimizer"]
     for _ in range(3):
@@ -136,17 +140,30 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_both_numbers():
         SASRec(n_items=5, embedding_dim=8, num_heads=3)
 
 
+def test_a_full_softmax_has_no_sparse_step():
+    with pytest.raises(ValueError, match="sparse_items needs loss=sampled_softmax"):
+        SASRec(n_items=5, embedding_dim=8, num_heads=2, sparse_items=True)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_checkpoint_names_the_sparse_step_where_there_is_one(sparse):
+    model = SASRec(n_items=5, embedding_dim=8, num_heads=2, loss="sampled_softmax", sparse_items=sparse)
+    assert ("sparse_items" in model.hparams) == sparse
+
+
 def test_an_unknown_loss_is_refused():
     with pytest.raises(ValueError, match="'full_softmx'"):
         SASRec(n_items=5, embedding_dim=8, num_heads=2, loss="full_softmx")
 
 
-@pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])
-def test_it_learns_a_cycle(loss):
+@pytest.mark.parametrize(
+    ("loss", "sparse"), [("full_softmax", False), ("sampled_softmax", False), ("sampled_softmax", True)]
+)
+def test_it_learns_a_cycle(loss, sparse):
     torch.manual_seed(0)
     model = SASRec(
         n_items=10, embedding_dim=16, num_layers=1, num_heads=1, dropout=0.0, max_history=8, loss=loss,
-        num_negatives=20, learning_rate=0.02,
+        num_negatives=20, learning_rate=0.02, sparse_items=sparse,
     )  # fmt: skip
     model.log = lambda *arguments, **options: None
     # user u goes u, u + 1, u + 2... around the ring of 10 items

@@ -12,11 +12,12 @@ import pytest
 from fake_pipeline import PROJECT
 from ruamel.yaml import YAML
 
+from benchmarks.scale import MILLION
 from genrec.errors import UserError
 from genrec.params import preset as preset_module
 from genrec.params.evaluate import Evaluate
 from genrec.params.model import Model
-from genrec.params.preset import apply_preset
+from genrec.params.preset import apply_preset, overlay
 from genrec.params.reading import check_params, flatten, read_params, read_section, read_seed, read_yaml
 
 FILE = PROJECT / "params.yaml"
@@ -155,6 +156,11 @@ class TestValues:
             ("prepare_data.time.train_until", "May", "must be a share between 0 and 1, or a date such as '1998-03-01'"),
             ("prepare_data.time.train_until", True, "must be a share between 0 and 1, or a date such as '1998-03-01'"),
             (
+                "prepare_data.held_out_users",
+                1,
+                "must be 0, all users, or at least 2: a ranker learns from some and is chosen by others",
+            ),
+            (
                 "extract_embeddings.source",
                 "texts",
                 "input should be 'sasrec', 'words', 'sasrec+words', 'text' or 'file'",
@@ -165,6 +171,11 @@ class TestValues:
             ("train_sasrec.num_heads", 0, "input should be greater than or equal to 1"),
             ("train_sasrec.num_heads", 3, "must divide embedding_dim=64"),
             ("train_sasrec.num_heads", 128, "must divide embedding_dim=64"),
+            (
+                "train_sasrec.sparse_items",
+                True,
+                "needs loss: sampled_softmax, since a full one touches all items at each step",
+            ),
             ("train_sasrec.dropout", 1, "input should be less than 1"),
             ("train_sasrec.learning_rate", 0, "input should be greater than 0"),
             ("train_sasrec.learning_rate", float("inf"), "input should be a finite number"),
@@ -204,6 +215,11 @@ class TestValues:
         else:
             content = changed(name, value)
         assert mistake_in(content) == f"params.yaml: {name}: {rule}, got {value!r}"
+
+    def test_a_split_in_time_holds_out_of_all_users_the_same(self) -> None:
+        content = changed("prepare_data.split", "time")
+        content["prepare_data"]["held_out_users"] = 2
+        assert mistake_in(content).startswith("params.yaml: prepare_data.held_out_users: must be 0 where")
 
     @pytest.mark.parametrize("value", [3.5, 64.0, "64", True, None])
     def test_a_whole_number_is_nothing_else(self, value: object) -> None:
@@ -318,6 +334,11 @@ class TestPresets:
         read_params.cache_clear()
         after = flatten(read_params(file))
         assert before != after
+
+    def test_of_the_benchmark_of_scale_are_valid(self) -> None:
+        content = copy.deepcopy(CONTENT)
+        overlay(content, read_yaml(MILLION))
+        check_params(content, MILLION.name)
 
     @pytest.mark.usefixtures("preset")
     def test_bring_their_own_header(self, file: Path) -> None:

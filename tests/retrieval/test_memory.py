@@ -66,12 +66,23 @@ def test_what_is_chosen_does_not_depend_on_what_is_tested():
     assert all(torch.equal(a, b) for a, b in zip(first[0].buffers(), second[0].buffers(), strict=True))
 
 
+def test_pairs_are_counted_alike_in_blocks_of_users(monkeypatch):
+    histories = ring()
+    monkeypatch.setattr("genrec.sequences.histories.BLOCK", 50)
+    in_blocks, chosen = choose_transitions(histories, 150, seed=3)
+    learned = histories.train_part()
+    at_once = Transitions.fit(learned.items, learned.offsets, N_ITEMS, **vars(chosen))
+    assert len(list(histories.train_blocks())) > 3
+    assert torch.equal(in_blocks.columns, at_once.columns)
+    torch.testing.assert_close(in_blocks.weights, at_once.weights)
+
+
 def test_scores_are_the_mixture_of_model_and_memory():
     histories = ring()
     memory = Transitions.fit(histories.items, histories.offsets, N_ITEMS)
     history = torch.tensor([[3, 4, 5]])
     model = WithMemory(knows_the_ring, memory, 0.3, None)
-    torch.testing.assert_close(model.scores(history), mixed(knows_the_ring(history), memory(history), 0.3))
+    torch.testing.assert_close(model.scores(history), mixed(knows_the_ring(history).softmax(1), memory(history), 0.3))
 
 
 def test_an_item_that_people_do_not_take_again_is_not_remembered_either():

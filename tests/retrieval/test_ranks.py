@@ -48,7 +48,7 @@ def test_a_search_that_finds_every_item_has_the_figures_of_a_full_ranking(tied_s
     targets = torch.randint(1, 31, (40,), generator=random)
     history = torch.randint(0, 31, (40, 6), generator=random)
     found = found_figures(top_items(tied_scores, 30), history, targets)
-    expected = ranking_figures(tied_scores, history, targets)
+    expected = ranking_figures(lambda _: tied_scores, history, targets, n_items=30)
     assert {name: float(value) for name, value in found.items()} == pytest.approx(
         {name: float(value) for name, value in expected.items()}
     )
@@ -94,6 +94,38 @@ def test_a_hit_gains_one_over_the_logarithm_of_its_rank_plus_one(rank, gain):
 def test_the_top_items_equal_those_of_a_sorted_list(tied_scores, k):
     expected = [ranking_by_hand(row)[:k] for row in tied_scores.tolist()]
     assert top_items(tied_scores, k).tolist() == expected
+
+
+@pytest.mark.parametrize("k", [1, 3, 20])
+@pytest.mark.parametrize("n_items", [59, 60, 63])
+def test_the_top_items_of_a_large_catalogue_are_found_in_the_stretches_that_hold_them(monkeypatch, k, n_items):
+    random = torch.Generator().manual_seed(k)
+    scores = torch.randint(0, 8, (200, n_items + 1), generator=random).float()
+    scores[torch.rand(scores.shape, generator=random) < 0.7] = -torch.inf  # some have fewer than k items
+    expected = top_items(scores, k)
+    monkeypatch.setattr("genrec.retrieval.ranks.STRETCH", 3)
+    found = top_items(scores, k)
+    assert n_items // 3 > 2 * k or k == 20
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("place", [1, 7, 63])
+def test_a_score_that_is_no_number_is_found_in_any_stretch(monkeypatch, place):
+    monkeypatch.setattr("genrec.retrieval.ranks.STRETCH", 3)
+    scores = torch.zeros(2, 64)
+    scores[1, place] = torch.nan
+    with pytest.raises(UserError, match="1 of 126 are NaN"):
+        top_items(scores, 1)
+
+
+def test_figures_do_not_depend_on_how_many_users_are_scored_at_once(monkeypatch, tied_scores):
+    history = torch.arange(40)[:, None]
+    figures = []
+    for at_once in (2**25, 31 * 7):
+        monkeypatch.setattr("genrec.retrieval.ranks.SCORES_AT_ONCE", at_once)
+        targets = torch.arange(40) % 30 + 1
+        figures.append(ranking_figures(lambda users: tied_scores[users[:, 0]], history % 31, targets, n_items=30))
+    assert figures[0] == figures[1]
 
 
 def test_top_items_and_ranks_agree(tied_scores):

@@ -54,12 +54,12 @@ def test_a_mixture_is_that_of_probabilities():
     scores = torch.tensor([[-torch.inf, 1.0, 2.0, 0.0]])
     memory = torch.tensor([[0.0, 0.1, 0.0, 0.9]])
     expected = 0.7 * scores.softmax(1) + 0.3 * memory
-    torch.testing.assert_close(mixed(scores, memory, 0.3).exp(), expected)
+    torch.testing.assert_close(mixed(scores.softmax(1), memory, 0.3).exp(), expected)
 
 
 def test_a_memory_that_knows_nothing_leaves_the_order_of_the_model_alone():
     scores = torch.tensor([[-torch.inf, 1.0, 3.0, 2.0]])
-    assert mixed(scores, torch.zeros(1, 4), 0.5).argsort(1).tolist() == scores.argsort(1).tolist()
+    assert mixed(scores.softmax(1), torch.zeros(1, 4), 0.5).argsort(1).tolist() == scores.argsort(1).tolist()
 
 
 def test_the_memory_travels_in_the_state_of_a_model():

@@ -101,6 +101,17 @@ def test_cuts_of_long_histories_change_with_the_epoch():
     assert len({tuple(starts) for starts in cuts}) == 6
 
 
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_segments_of_the_whole_are_those_of_the_train_part(histories, epoch):
+    part = histories.train_part()
+    copied = SegmentSampler(part, 4, batch_size=5, seed=0)
+    viewed = SegmentSampler(histories, 4, batch_size=5, seed=0, lengths=histories.train_lengths)
+    for sampler in (copied, viewed):
+        sampler.set_epoch(epoch)
+    for ours, theirs in zip(viewed, copied, strict=True):
+        assert histories.padded(ours).tolist() == part.padded(theirs).tolist()
+
+
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_the_held_out_splits_have_every_user_once(histories, split):
     back = {"validation": 2, "test": 1}[split]

@@ -159,3 +159,58 @@ def test_cuts_outside_of_a_history_are_refused(tmp_path, train_stops):
     Histories(np.arange(1, 15, dtype=np.int32), np.array([0, 5, 8, 11, 14]), 14, cuts=cuts).save(tmp_path / "h.npz")
     with pytest.raises(UserError, match=r"cuts in time must lie within .*dvc repro -f prepare_data"):
         Histories.load(tmp_path / "h.npz")
+
+
+def drawn(n_users=50):
+    random = np.random.default_rng(5)
+    offsets = np.concatenate([[0], np.cumsum(random.integers(0, 9, n_users))])
+    tied = random.random(offsets[-1]) < 0.4
+    tied[offsets[:-1][np.diff(offsets) > 0]] = False
+    return Histories(random.integers(1, 31, offsets[-1]).astype(np.int32), offsets, 30, tied)
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_the_train_part_is_its_blocks_one_after_another(monkeypatch, block):
+    histories = drawn()
+    whole = histories.train_part()
+    monkeypatch.setattr("genrec.sequences.histories.BLOCK", block)
+    blocks = list(histories.train_blocks())
+    assert np.concatenate([each.items for each in blocks]).tolist() == whole.items.tolist()
+    assert np.concatenate([each.tied for each in blocks]).tolist() == whole.tied.tolist()
+    assert np.concatenate([each.lengths for each in blocks]).tolist() == whole.lengths.tolist()
+    assert max(len(each.items) for each in blocks) <= max(block, 8)
+    assert histories.train_counts().tolist() == np.bincount(whole.items, minlength=31).tolist()
+
+
+@pytest.mark.parametrize("max_history", [1, 3, 100])
+def test_windows_that_are_not_listed_are_those_that_are(max_history):
+    histories = drawn()
+    listed, runs = histories.examples("train").cut(max_history), histories.train_windows().cut(max_history)
+    rows = np.random.default_rng(0).permutation(len(listed))
+    assert len(runs) == len(listed)
+    assert runs.take(rows).starts.tolist() == listed.starts[rows].tolist()
+    assert runs.take(rows).ends.tolist() == listed.ends[rows].tolist()
+
+
+def test_loaded_histories_are_views_of_their_file(histories, tmp_path):
+    histories.save(tmp_path / "histories.npz")
+    loaded = Histories.load(tmp_path / "histories.npz")
+    assert not loaded.items.flags.owndata
+    assert not loaded.items.flags.writeable
+    assert loaded.items.tolist() == histories.items.tolist()
+    assert loaded.offsets.tolist() == histories.offsets.tolist()
+
+
+def test_of_all_users_the_same_is_held_out_as_by_leave_one_out(histories):
+    some = histories.held_out_of(3)
+    assert all(windows(some, split) == windows(histories, split) for split in SPLITS)
+
+
+def test_who_is_not_held_out_trains_with_everything(histories):
+    some = histories.held_out_of(2)  # the first and the second of three
+    assert windows(some, "test") == [([1, 2, 3, 4], 5), ([6, 7], 8)]
+    assert windows(some, "validation") == [([1, 2, 3], 4), ([6], 7)]
+    assert windows(some, "train") == [([1], 2), ([1, 2], 3), ([5], 4), ([5, 4], 3), ([5, 4, 3], 2)]
+    assert some.users_of(some.examples("test")).tolist() == [1, 2]
+    assert some.holds_out_some
+    assert not histories.holds_out_some

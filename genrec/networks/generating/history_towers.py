@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genrec.choices import TowerNetwork, check_choice
 from genrec.layers.history_cut import last_items
+from genrec.layers.kept_table import KeepsTable
 from genrec.layers.tiles import score_in_tiles
 from genrec.networks.generating.two_tower import DSSM, TwoTower, YoutubeDNN
 from genrec.tasks.features import Batch, Feature, SequenceFeature, SparseFeature
 
+CHUNK_ITEMS = 2**17  # of a catalogue whose vectors are made piece by piece
 
-class HistoryTowers(nn.Module):
+
+class HistoryTowers(KeepsTable):
     """A network of `models.two_tower` for batches of `history` (batch, length) and `target` (batch,)."""
 
     item_names = ("target",)
@@ -65,7 +68,7 @@ class HistoryTowers(nn.Module):
 
     def scores(self, history: Tensor) -> Tensor:
         """(batch, n_items + 1), column = item_id; padding is -inf. A row's bytes are the same in any batch."""
-        items = self.item_tower({"target": torch.arange(self.n_items + 1, device=history.device)})
+        items = self.kept_table(self.n_items + 1, lambda items: self.item_tower({"target": items}), CHUNK_ITEMS)
         scores = score_in_tiles(
             lambda part: self.user_tower({"history": part}) @ items.T / self.temperature,
             last_items(history, self.max_history),

@@ -9,7 +9,6 @@ Letters: b batch, t positions, m digits, k codes a digit, d dim.
 """
 
 import math
-from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +17,13 @@ from torch import Tensor, nn
 from genrec.layers.history_cut import last_items
 from genrec.layers.initialization import initialize_weights
 from genrec.layers.item_ids import check_item_ids
+from genrec.layers.kept_table import KeepsTable
 from genrec.layers.tiles import score_in_tiles
 from genrec.networks.sequential.causal import CausalTransformer, last_states
 from genrec.networks.sequential.repeats import RepeatBias
 
-CHUNK_ITEMS = 2**14  # of a catalogue whose vectors are made piece by piece
 
-
-class ParallelNetwork(nn.Module):
+class ParallelNetwork(KeepsTable):
     """Scores of all items, and logits of all digits, after each position.
 
     Args:
@@ -62,7 +60,6 @@ class ParallelNetwork(nn.Module):
             embedding_dim, num_layers, num_heads, dropout, max_history, input_norm=True
         )
         self.repeats = RepeatBias(max_history) if learns_repeats else None
-        self._table: Tensor | None = None
         initialize_weights(self, "normal")
         # a mean of m vectors is as long as one of SASRec's
         nn.init.normal_(self.codebooks, std=0.02 * num_digits**0.5)
@@ -75,7 +72,7 @@ class ParallelNetwork(nn.Module):
                 f"and {int(digits.max())}"
             )
         self.digits.copy_(digits)
-        self._table = None
+        self.forget_table()
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """The mean of the code vectors of each item: item_ids of any shape to (..., d), zero for padding."""
@@ -111,7 +108,7 @@ class ParallelNetwork(nn.Module):
 
     def scores(self, history: Tensor) -> Tensor:
         """(b, n_items + 1), column = item_id; padding is -inf. A row's bytes are the same in any batch."""
-        items = self._item_table()
+        items = self.kept_table(self.n_items + 1, self.item_vectors)
 
         def score(history: Tensor) -> Tensor:
             scores = self.user_vectors(history) @ items.T
@@ -120,28 +117,3 @@ class ParallelNetwork(nn.Module):
         scores = score_in_tiles(score, last_items(history, self.max_history), self.max_history)
         scores[:, 0] = -torch.inf
         return scores
-
-    def train(self, mode: bool = True) -> Self:
-        """As every module's; the vectors that were kept for evaluation are forgotten."""
-        self._table = None
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
-        self._table = None
-        super()._load_from_state_dict(*arguments, **options)
-
-    def _apply(self, *arguments: Any, **options: Any) -> Self:
-        self._table = None
-        return super()._apply(*arguments, **options)
-
-    def _item_table(self) -> Tensor:
-        """(n_items + 1, d), the vectors of all items; kept in eval mode until it ends, or weights or digits are loaded.
-
-        Not until torch counts a change: a fused optimizer raises no count, and in inference mode there is none.
-        """
-        items = torch.arange(self.n_items + 1, device=self.digits.device)
-        if self.training or torch.is_grad_enabled():
-            return self.item_vectors(items)
-        if self._table is None:
-            self._table = torch.cat([self.item_vectors(part) for part in items.split(CHUNK_ITEMS)])
-        return self._table

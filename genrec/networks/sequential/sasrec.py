@@ -89,7 +89,7 @@ class SASRecNetwork(nn.Module):
 
     def scores(self, history: Tensor) -> Tensor:
         """(b, n_items + 1), column = item_id; padding is -inf. A row's bytes are the same in any batch."""
-        items = self.item_vectors(torch.arange(self.n_items + 1, device=history.device))
+        items = self._item_table()
 
         def score(history: Tensor) -> Tensor:
             scores = self.user_vectors(history) @ items.T
@@ -98,3 +98,9 @@ class SASRecNetwork(nn.Module):
         scores = score_in_tiles(score, last_items(history, self.max_history), self.max_history)
         scores[:, 0] = -torch.inf
         return scores
+
+    def _item_table(self) -> Tensor:
+        """(n_items + 1, d), the vectors of all items; not a copy where they are the table of the embedding."""
+        if self.content_projection is None:
+            return self.item_embedding.weight
+        return self.item_vectors(torch.arange(self.n_items + 1, device=self.content.device))
