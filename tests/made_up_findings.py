@@ -58,7 +58,7 @@ def findings(
 def new_items():
     cells = {"new": [0.25, 0.1, 0.4], "known": [0.5, 0.45, 0.55], "n_new": 8, "n_known": 52}
     rows = [{"model": "words", "boost": 0.0, **cells}, {"model": "tiger", "boost": 2.5, **cells, "known": None}]
-    return {"state": "made-up", "k": 10, "n_new_items": 5, "n_known_items": 85, "rows": rows}
+    return {"state": "made-up", "k": 10, "most_boost": 8.0, "n_new_items": 5, "n_known_items": 85, "rows": rows}
 
 
 def results_of(models, ranks, histories, times):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from genrec.add_items.encoding import Frozen, encode
 from genrec.add_items.holdout import HeldOut
-from genrec.add_items.recall import K, measure
+from genrec.add_items.recall import BOOSTS, K, measure
 from genrec.codes.item_embeddings import load_embeddings
 from genrec.codes.tokenizer.rqvae import RqVaeNetwork
 from genrec.data.words import WordModel
@@ -77,7 +77,7 @@ def _run() -> None:
         train_without(held, Path(name))
         for model, ranks in models(held, Path(name)).items():
             rows += [{"model": model, **row} for row in measure(ranks, held, model, n_resamples)]
-    figures = {"k": K, "n_new_items": len(held.new), "n_known_items": held.n_known, "rows": rows}
+    figures = {"k": K, "most_boost": BOOSTS[-1], "n_new_items": len(held.new), "n_known_items": held.n_known, "rows": rows}
     write_metrics({"state": state_of([HISTORIES, ITEMS], settings), **figures}, NEW_ITEMS)
     print(f"{NEW_ITEMS} is written; `dvc repro report` shows it")
 
