@@ -77,8 +77,8 @@ def _run() -> None:
         train_without(held, Path(name))
         for model, ranks in models(held, Path(name)).items():
             rows += [{"model": model, **row} for row in measure(ranks, held, model, n_resamples)]
-    figures = {"k": K, "most_boost": BOOSTS[-1], "n_new_items": len(held.new), "n_known_items": held.n_known, "rows": rows}
-    write_metrics({"state": state_of([HISTORIES, ITEMS], settings), **figures}, NEW_ITEMS)
+    figures = {"k": K, "most_boost": BOOSTS[-1], "n_new_items": len(held.new), "n_known_items": held.n_known}
+    write_metrics({"state": state_of([HISTORIES, ITEMS], settings), **figures, "rows": rows}, NEW_ITEMS)
     print(f"{NEW_ITEMS} is written; `dvc repro report` shows it")
 
 

@@ -73,9 +73,9 @@ def what_was_done(figures: Tree) -> str:
         f"{n_new:,} of {n_new + figures['n_known_items']:,} items were drawn and left out of training with all that "
         "was done with them, then added by what is written about them, without training. All items compete on the "
         f"test, the history excluded; {first['n_new']:,} users' target is new, {first['n_known']:,} users' is not. The "
-        "boost is added to the logarithm of new items' probability (of words: to the cosine); validation chose it among "
-        f"those up to {figures['most_boost']:g}, by the harmonic mean of both recalls. A model has one row where none of "
-        "them was better than no boost. In brackets 95 % intervals over users."
+        "boost is added to the logarithm of new items' probability (of words: to the cosine); validation chose it "
+        f"among those up to {figures['most_boost']:g}, by the harmonic mean of both recalls. A model has one row where "
+        "none of them was better than no boost. In brackets 95 % intervals over users."
     )
 
 
