@@ -14,8 +14,8 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install repro seeds fingerprint test test-plain test-oldest test-faults lint audit ui serve preset smoke \
-  bench clean
+.PHONY: help install repro seeds fingerprint test test-plain test-oldest test-faults test-cluster lint audit ui serve preset \
+  smoke bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -101,6 +101,16 @@ $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 
 test-faults: $(STAMP)  ## kill, corrupt, contend (under 20 minutes); the table goes into docs/reliability.md
 	GENREC_FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -m '' -n 2 --dist loadfile tests/faults
+
+# Beside the tests it installs the extra, whose releases are pinned, into the environment of all others.
+test-cluster: $(VENV)/.cluster  ## run stages on a Ray cluster of two nodes, on this machine (minutes)
+	$(BIN)/python -m pytest -m '' tests/cluster
+
+$(VENV)/.cluster: $(STAMP)
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[cluster]' \
+	  || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster]'
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib/python*/site-packages/ray || true  # a node's helpers must start in 15 s
+	@touch $@
 
 clean:  ## remove the environment and scratch files (never data or results)
 	rm -rf $(VENV) $(BENCH) $(OLDEST) .genrec .pytest_cache .mypy_cache .ruff_cache

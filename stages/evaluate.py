@@ -13,6 +13,8 @@ from genrec.evaluation.audit import audit, sample_of_users
 from genrec.evaluation.evaluator import Evaluation, Evaluator, write_evaluations
 from genrec.generators.entry import generator_named, generators
 from genrec.layers.device import device_of
+from genrec.layers.processes import end_others
+from genrec.layers.shards import join_processes
 from genrec.params.evaluate import Evaluate
 from genrec.params.reading import read_section, read_seed
 from genrec.params.runtime import Runtime
@@ -32,6 +34,7 @@ AUDITED, AUDITED_ITEMS = 200, 2**23
 @torch.inference_mode()
 def main(name: str) -> None:
     generator, trainer = generator_named(name), read_section(Trainer)
+    join_processes()
     torch.set_num_threads(trainer.num_threads)
     device, progress_bar = device_of(trainer.gpus), read_section(Runtime).progress_bar
     config = read_section(Evaluate)
@@ -44,6 +47,11 @@ def main(name: str) -> None:
         if generator.ranks == "beams"
         else evaluate_scores(model, evaluator, memory)
     )
+    if generator.ranks == "beams":
+        n_audited = max(min(AUDITED, AUDITED_ITEMS // n_items), 1)
+        users = sample_of_users(len(evaluator.histories.examples("test")), n_audited)
+        audited = audit(model.generator, evaluator.histories, users, model.max_history, config.n_beams, device)
+    end_others()
     write_evaluations(
         {name: alone, generator.with_memory_name: with_memory},
         generator.metrics,
@@ -51,9 +59,6 @@ def main(name: str) -> None:
         generator.ranks_file,
     )
     if generator.ranks == "beams":
-        n_audited = max(min(AUDITED, AUDITED_ITEMS // n_items), 1)
-        users = sample_of_users(len(evaluator.histories.examples("test")), n_audited)
-        audited = audit(model.generator, evaluator.histories, users, model.max_history, config.n_beams, device)
         audited.save(generator.audit_file)
 
 

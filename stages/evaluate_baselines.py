@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 
 from genrec.evaluation.evaluator import Evaluator, write_evaluations
+from genrec.layers.processes import end_others
+from genrec.layers.shards import join_processes
 from genrec.params.evaluate import Evaluate
 from genrec.params.reading import read_section, read_seed
 from genrec.params.runtime import Runtime
@@ -24,6 +26,7 @@ RANKS = Path("data/ranks/baselines.npz")
 @torch.inference_mode()
 def main() -> None:
     config = read_section(Evaluate)
+    join_processes()
     trainer = read_section(Trainer)
     torch.set_num_threads(trainer.num_threads)
     evaluator = Evaluator.of(Histories.load(HISTORIES), config, read_seed(), read_section(Runtime).progress_bar)
@@ -34,6 +37,7 @@ def main() -> None:
         "popularity": evaluator.of_scores(popularity.scores, max_history=1),
         "item_knn": evaluator.of_scores(transitions, max_history=transitions.num_items),
     }
+    end_others()
     write_evaluations(evaluations, METRICS, INTERVALS, RANKS)
 
 

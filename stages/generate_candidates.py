@@ -1,11 +1,14 @@
 """Let every generator propose items to each user, with log-probabilities, for rankers to put into order."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from genrec.generators.entry import proposing_generators
 from genrec.layers.device import device_of
+from genrec.layers.processes import process_rank
+from genrec.layers.shards import join_processes
 from genrec.params.evaluate import Evaluate
 from genrec.params.generate_candidates import GenerateCandidates
 from genrec.params.reading import read_section
@@ -24,13 +27,15 @@ CANDIDATES = Path("data/candidates")
 def main() -> None:
     n, batch_size = read_section(GenerateCandidates).n_candidates, read_section(Evaluate).batch_size
     trainer = read_section(Trainer)
+    join_processes()
     torch.set_num_threads(trainer.num_threads)
     histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
     models = {  # all of them before the first search
         generator: load_model(generator.network_class(), generator.checkpoint, n_items=histories.n_items)
         for generator in proposing_generators()
     }
-    with replaced(CANDIDATES) as folder:
+    # of several processes the first alone writes
+    with replaced(CANDIDATES) if process_rank() == 0 else nullcontext() as folder:
         for generator, model in models.items():
             model.to(device)
             search = (
@@ -40,8 +45,9 @@ def main() -> None:
             )
             for split in EVALUATED_SPLITS:
                 found = retrieve(search, histories, split, model.max_history, batch_size, device)
-                user_ids = histories.users_of(histories.examples(split))
-                found.save(folder / f"{generator.name}_{split}.parquet", user_ids)
+                if folder is not None:
+                    user_ids = histories.users_of(histories.examples(split))
+                    found.save(folder / f"{generator.name}_{split}.parquet", user_ids)
 
 
 if __name__ == "__main__":

@@ -50,11 +50,13 @@ def main() -> None:
     transitions = Transitions.load(TRANSITIONS, histories.n_items)
     builder = RowBuilder.fit(histories, sasrec.scores, transitions, max_history, device)
     live = live_curves("train_ranker")  # one for all rankers: trouble with the store is said once
+    generators = proposing_generators()
+    trained = [train(generator, builder, live) for generator in generators]
+    TrainingStage.end_others()
     curves: dict[int, dict[str, float]] = {}
     metrics = {}
     with replaced(RANKERS) as folder:
-        for generator in proposing_generators():
-            stage, ranker = train(generator, builder, live)
+        for generator, (stage, ranker) in zip(generators, trained, strict=True):
             save_model(ranker, folder / generator.checkpoint.name)
             summary = stage.logger.summary(f"{generator.name}/{ranker.monitor}", "max")
             # the area under the curve of held-out candidates that hold no target, or nothing else, is not defined
@@ -111,6 +113,8 @@ def train(generator: GeneratorEntry, builder: RowBuilder, live: Listener) -> tup
         precision=stage.precision,
         seed=seed,
         progress_bar=stage.progress_bar,
+        devices=stage.trainer.devices,
+        num_nodes=stage.trainer.num_nodes,
     )
     inputs = [HISTORIES, INTERACTIONS, ITEMS, SASREC, TRANSITIONS, table, file]
     with stage.scratch([shape, config], inputs, part=generator.name) as folder:

@@ -7,7 +7,6 @@ import torch
 from genrec.codes.code_table import check_capacity
 from genrec.codes.item_embeddings import load_embeddings
 from genrec.codes.tokenizer.code_health import check_gates, code_health
-from genrec.codes.tokenizer.quantizers import QUANTIZERS
 from genrec.codes.tokenizer.rqvae import ROWS
 from genrec.models.rqvae import RqVae
 from genrec.params.model import Model
@@ -31,7 +30,6 @@ CURVES = Path("reports/train_rqvae/history.csv")
 def main() -> None:
     shape, config, seed = read_section(Model), read_section(TrainRqvae), read_seed()
     stage = TrainingStage("train_rqvae", read_section(Trainer), read_section(Runtime), seed, live_curves("train_rqvae"))
-    stage.refuse_unfit_part(QUANTIZERS[config.quantizer])
     features = torch.from_numpy(load_embeddings(EMBEDDINGS))[1:]
     check_capacity(len(features), shape.code_num, shape.num_levels, config.gates.max_collision_rate)
     model = RqVae(

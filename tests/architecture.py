@@ -81,6 +81,7 @@ BESIDE = {
     "params": {"generators", "pipeline"},
     "pipeline": {"generators", "params", "storage"},
     "search": {"params", "pipeline"},
+    "cluster": {"params", "pipeline"},
 }
 # Who may name a section's class: its type alone, or what fetches a data set, which is handed the section as it is.
 TAKES_SECTIONS = {"genrec/data/fetching.py", "genrec/training/stage.py", "genrec/evaluation/evaluator.py"}
@@ -92,6 +93,7 @@ HOMES = {
     "ruamel": ("genrec/params/preset.py",),
     "dvc": ("no file",),
     "optuna": ("genrec/search/study.py",),
+    "ray": ("genrec/cluster/ray_cluster.py",),
     "pytorch_lightning": (LIGHTNING,),
     "lightning_fabric": (LIGHTNING,),
     "lightning_utilities": (LIGHTNING,),

@@ -358,7 +358,7 @@ def train_ranker(network, weighting, folder):
         (torch.arange(80) % 4 == 0).float(),
         torch.where(torch.arange(80) % 4 == 0, 1.0 + torch.arange(80) % 5, torch.nan), users, torch.arange(80) % 4,
     )  # fmt: skip
-    settings = RankerSettings(16, 0.01, 1e-4, 2, 3, weighting, 0, "32-true", 0, False)
+    settings = RankerSettings(16, 0.01, 1e-4, 2, 3, weighting, 0, "32-true", 0, False, 1, 1)
     with other_device():
         fit_ranker(
             ranker, rows, draw_users(np.arange(20), 0.3, 0), settings, RatingScale(0.0, 5.0), str(folder), CurveLogger()

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genrec.layers.shards import over_batches
 from genrec.retrieval.ranking import first_items
 from genrec.retrieval.ranks import ranks_from_scores, ranks_in_lists, top_items
-from genrec.sequences.histories import Histories
+from genrec.sequences.histories import Examples, Histories
 from genrec.storage.files import load_arrays, save_arrays
 
 if TYPE_CHECKING:
@@ -77,9 +78,8 @@ def audit(
         users: (n,) int64, which examples of the test, from 1.
     """
     examples = histories.examples("test").take(users.numpy() - 1)
-    parts = []
-    for start in range(0, len(users), USERS_AT_ONCE):
-        batch = examples.take(np.arange(start, min(start + USERS_AT_ONCE, len(users))))
+
+    def columns_of(batch: Examples) -> tuple[Tensor, ...]:
         history, seen = (
             torch.from_numpy(histories.padded(each)).long().to(device) for each in (batch.cut(max_history), batch)
         )
@@ -96,7 +96,11 @@ def audit(
             best,
             code_log_probs(generator, history, best),
         )
-        parts.append([column.cpu() for column in columns])
+        return tuple(column.cpu() for column in columns)
+
+    starts = range(0, len(users), USERS_AT_ONCE)
+    batches = (examples.take(np.arange(start, min(start + USERS_AT_ONCE, len(users)))) for start in starts)
+    parts = over_batches(columns_of, batches)
     return Audit(users, *(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

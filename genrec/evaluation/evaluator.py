@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec.evaluation.figures import Figures, measure
+from genrec.layers.processes import process_rank
 from genrec.retrieval.ranking import (
     CPU,
     RankedItems,
@@ -102,12 +103,15 @@ class Evaluator:
         )  # fmt: skip
 
     def _measure(self, rank: Callable[[Split], RankedItems]) -> Evaluation:
+        """Of processes that evaluate together all rank, and the first alone measures, as it alone writes."""
         # what is popular is counted in what models learn from, not in what is held out
         counts = self.histories.train_counts()
         figures: dict[Split, Figures] = {}
         for split in EVALUATED_SPLITS:
-            user_ids = self.histories.users_of(self.histories.examples(split))
-            figures[split] = measure(rank(split), counts, self.ks, self.n_resamples, self.seed, user_ids)
+            ranked = rank(split)
+            if process_rank() == 0:
+                user_ids = self.histories.users_of(self.histories.examples(split))
+                figures[split] = measure(ranked, counts, self.ks, self.n_resamples, self.seed, user_ids)
         return Evaluation(figures)
 
 

@@ -4,7 +4,7 @@ Each process has its share of every batch, and DistributedDataParallel takes the
 one process would compute of the whole batch, a mean or a draw, is therefore asked for here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +16,7 @@ from genrec.errors import UserError
 PRIME = 1_000_000_007  # between the seeds of two processes: torch keeps 32 bits of a seed
 
 Value = TypeVar("Value")
+Rows = TypeVar("Rows", NDArray[Any], Tensor)
 
 
 def n_processes() -> int:
@@ -32,7 +33,7 @@ def _is_together() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def share_of(rows: NDArray[Any]) -> NDArray[Any]:
+def share_of(rows: Rows) -> Rows:
     """This process's rows of a whole batch: each n-th, so that rows sorted by length are shared evenly.
 
     Raises:
@@ -75,21 +76,60 @@ def summed(value: Tensor) -> Tensor:
     return total
 
 
-def gathered(rows: Tensor) -> Tensor:
-    """All processes' rows in the order of the whole batch, without a gradient: (n, ...) to (n of all, ...).
+def mean_of_all(values: Sequence[Tensor]) -> list[Tensor]:
+    """The mean over the processes of each tensor, of any shapes and one type, in one exchange; without a gradient."""
+    if n_processes() == 1 or not values:
+        return list(values)
+    means = summed(torch.cat([value.flatten() for value in values])) / n_processes()
+    pieces = means.split([value.numel() for value in values])
+    return [piece.view_as(value) for piece, value in zip(pieces, values, strict=True)]
+
+
+def gathered(rows: Tensor, total: int | None = None) -> Tensor:
+    """All processes' rows in the order of the whole batch: (n, ...) to (n of all, ...).
+
+    A loss of them has its gradient in each process's own rows, summed over the processes; the mean that
+    DistributedDataParallel takes of the parameters' gradients is then that of the processes' losses, whether each of
+    them is of all rows or of a share.
 
     Args:
         rows: those that `share_of` gave this process.
+        total: the rows of all, where that is known.
     """
-    n = n_processes()
-    if n == 1:
+    if n_processes() == 1:
         return rows
-    total = total_of(len(rows), rows.device)
-    padded = rows.new_zeros(-(-total // n), *rows.shape[1:])
-    padded[: len(rows)] = rows.detach()
-    parts = [torch.empty_like(padded) for _ in range(n)]
-    distributed.all_gather(parts, padded)
-    return torch.stack(parts, 1).flatten(0, 1)[:total]
+    everyones: Tensor = _Gathered.apply(rows, total_of(len(rows), rows.device) if total is None else total)
+    return everyones
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, total: int) -> Tensor:
+        n = n_processes()
+        padded = rows.new_zeros(-(-total // n), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(n)]
+        distributed.all_gather(parts, padded)
+        return torch.stack(parts, 1).flatten(0, 1)[:total]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return share_of(summed(gradient.contiguous())), None
+
+
+def gathered_padded(*parts: Tensor) -> list[Tensor]:
+    """As `gathered`, of tensors (n, width, ...) of one width, which differs between processes.
+
+    Returns:
+        (n of all, widest, ...) each, the rows of other processes with zeros on the right.
+    """
+    if n_processes() == 1:
+        return list(parts)
+    width = torch.tensor(parts[0].shape[1], device=parts[0].device)
+    distributed.all_reduce(width, distributed.ReduceOp.MAX)
+    total, missing = total_of(len(parts[0]), width.device), int(width) - parts[0].shape[1]
+    padded = (torch.cat([rows, rows.new_zeros(len(rows), missing, *rows.shape[2:])], 1) for rows in parts)
+    return [gathered(rows, total) for rows in padded]
 
 
 def of_the_first(make: Callable[[], Value]) -> Value:
@@ -106,6 +146,12 @@ def wait_for_all() -> None:
     """Return when all processes have come here."""
     if n_processes() > 1:
         distributed.barrier()
+
+
+def end_others() -> None:
+    """End all processes but the first, which writes what all have found together."""
+    if process_rank() > 0:
+        raise SystemExit
 
 
 class SameDraws:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from genrec.codes.code_table import collision_rate
 from genrec.codes.tokenizer.code_health import code_health, refuse_collapse
-from genrec.codes.tokenizer.quantizers import VectorQuantizer
+from genrec.codes.tokenizer.quantizers import Sharing, VectorQuantizer
 from genrec.codes.tokenizer.rqvae import Decoder, Encoder, RqVaeNetwork
-from genrec.layers.processes import gathered, total_of, weight_of
+from genrec.layers.processes import gathered, share_of, total_of, weight_of
 from genrec.storage.checkpoint import load_folder, save_folder
 from genrec.training.lightning import pl
 from genrec.training.modes import evaluating
@@ -63,6 +63,7 @@ class RqVae(RqVaeNetwork, pl.LightningModule):
             num_levels=num_levels, quantization_weight=quantization_weight, quantizer=quantizer,
         )  # fmt: skip
         self.save_hyperparameters()
+        self.quantizer.share_batches(Sharing(gathered, share_of))
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self._epoch_latents: list[Tensor] = []

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genrec.layers.finite import check_finite
+from genrec.layers.processes import gathered, total_of, weight_of
 from genrec.tasks.auc import roc_auc
 from genrec.tasks.features import Batch
 from genrec.tasks.probability_losses import binary_cross_entropy, known_labels
@@ -56,15 +57,17 @@ class CTRModule(TaskModule):
         output = self.network(x)
         predictions, extra = output if self.returns_loss else (output, None)
         predicted, actual = known_labels(predictions, labels)
-        if not len(actual):
+        total = total_of(len(actual), actual.device)
+        if total == 0:
             return extra
-        loss = binary_cross_entropy(predicted, actual)
+        loss = binary_cross_entropy(predicted, actual) if len(actual) else predictions.sum() * 0
+        loss = loss * weight_of(len(actual), total)
         return loss if extra is None else loss + extra
 
     def collect(self, x: Batch, labels: Tensor | None) -> None:
         if labels is None:
             raise ValueError("evaluation needs batches of (features, labels), got features alone")
-        predictions, labels = known_labels(self.predictions(x), labels)
+        predictions, labels = known_labels(gathered(self.predictions(x)), gathered(labels))
         self.collected.append((labels, predictions))
 
     def scores(self) -> dict[str, float]:
@@ -92,6 +95,7 @@ class CTRTrainer(TaskTrainer):
         seed: of the rows' order and dropout; each epoch's follow from it and the epoch.
         resume: go on from the last whole epoch of an interrupted run.
         experiment_name: stands before what is said of the training.
+        devices, num_nodes: how many processes of a machine, and machines, train together.
     """
 
     model: CTRModule
@@ -119,11 +123,16 @@ class CTRTrainer(TaskTrainer):
         resume: bool = False,
         progress_bar: bool = True,
         experiment_name: str = "ctr",
+        devices: int = 1,
+        num_nodes: int = 1,
     ) -> None:
+        if devices * num_nodes > 1 and not loss_mode:
+            raise ValueError("several processes need a loss that they can share, so loss_mode must be True")
         config = training_config(
             name=experiment_name, n_epoch=n_epoch, earlystop_patience=earlystop_patience, device=device, gpus=gpus,
             model_path=model_path, monitor="val/auc", monitor_mode="max", seed=seed,
             gradient_clip_val=gradient_clip_val, precision=precision, resume=resume, progress_bar=progress_bar,
+            devices=devices, num_nodes=num_nodes,
         )  # fmt: skip
         optimization = Optimization(
             optimizer_fn, optimizer_params, scheduler_fn, scheduler_params or {}, n_epoch,

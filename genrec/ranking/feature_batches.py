@@ -1,6 +1,6 @@
 """Loaders of rows of features by name, each batch one indexing of whole arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from genrec.sequences.batches import BatchSampler
+from genrec.layers.processes import n_processes, share_of
+from genrec.sequences.batches import BatchSampler, SharedSampler
 
 
 class FeatureRows(Dataset[Any]):
@@ -40,6 +41,25 @@ class FeatureRows(Dataset[Any]):
         return features if self.labels is None else (features, self.labels[chosen])
 
 
+class InOrder(SharedSampler):
+    """Batches of the rows as they stand; one that is smaller than the number of processes joins the one before."""
+
+    def __init__(self, n_rows: int, batch_size: int) -> None:
+        self.n_rows = n_rows
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self._starts())
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        for rows in np.split(np.arange(self.n_rows), self._starts()[1:]):
+            yield share_of(rows)
+
+    def _starts(self) -> list[int]:
+        starts = list(range(0, self.n_rows, self.batch_size))
+        return starts[:-1] if len(starts) > 1 and self.n_rows - starts[-1] < n_processes() else starts
+
+
 def feature_loader(
     features: Mapping[str, Tensor], labels: Tensor | None, batch_size: int, seed: int | None = None
 ) -> DataLoader[Any]:
@@ -49,9 +69,5 @@ def feature_loader(
         seed: shuffles, anew each epoch; without one the rows keep their order.
     """
     rows = FeatureRows(features, labels)
-    if seed is None:
-        numbers = np.arange(len(rows))
-        sampler: Any = [numbers[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    else:
-        sampler = BatchSampler(len(rows), batch_size, seed)
+    sampler = InOrder(len(rows), batch_size) if seed is None else BatchSampler(len(rows), batch_size, seed)
     return DataLoader(rows, sampler=sampler, batch_size=None)

@@ -61,6 +61,8 @@ class RankerSettings:
     precision: str
     seed: int
     progress_bar: bool
+    devices: int
+    num_nodes: int
 
 
 def ranker_labels(kind: str, rows: RankingRows, scale: RatingScale) -> torch.Tensor:
@@ -116,7 +118,8 @@ def fit_ranker(
         CTRTrainer(
             ranker, torch.optim.Adam, optimizer, n_epoch=settings.max_epochs, earlystop_patience=settings.patience,
             gpus=gpus, model_path=model_path, model_logger=logger, seed=settings.seed, precision=settings.precision,
-            resume=True, progress_bar=settings.progress_bar, experiment_name=name,
+            resume=True, progress_bar=settings.progress_bar, experiment_name=name, devices=settings.devices,
+            num_nodes=settings.num_nodes,
         ).fit(train_loader, val_loader)  # fmt: skip
         return
     tasks = ["classification"] * 3 if ranker.kind == "esmm" else ["classification", "regression"]
@@ -125,5 +128,6 @@ def fit_ranker(
         adaptive_params=None if settings.loss_weighting == "equal" else {"method": settings.loss_weighting},
         n_epoch=settings.max_epochs, earlystop_taskid=ranker.click_task, earlystop_patience=settings.patience,
         gpus=gpus, model_path=model_path, model_logger=logger, precision=settings.precision, resume=True,
-        progress_bar=settings.progress_bar, experiment_name=name,
+        progress_bar=settings.progress_bar, experiment_name=name, devices=settings.devices,
+        num_nodes=settings.num_nodes,
     ).fit(train_loader, val_loader, seed=settings.seed)  # fmt: skip

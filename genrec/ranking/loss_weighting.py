@@ -1,7 +1,9 @@
 """How the losses of several tasks become one step: fixed, weighted, or balanced by their gradients.
 
-A strategy is called from Lightning's `backward` hook with the tasks' losses, and writes the gradients. What it keeps
-between steps are buffers and parameters of its own, so that a checkpoint holds them and a network's weights do not.
+A strategy is called from Lightning's `backward` hook with the tasks' losses, and writes the gradients. Of several
+processes each has its part of the losses: DDP takes the mean of what a `backward` writes, and what looks at gradients
+or losses itself takes it first, so that all decide alike. What a strategy keeps between steps are buffers and
+parameters of its own, so that a checkpoint holds them and a network's weights do not.
 """
 
 import importlib
@@ -10,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from genrec.layers.processes import mean_of_all
 
 Losses = Sequence[Tensor]
 Gradients = list[Tensor | None]
@@ -133,7 +137,7 @@ class GradNorm(EqualWeights):
             self.probed.append(last_shared_layer(losses, network))
         tasks = [task for task, loss in enumerate(losses) if loss.requires_grad]
         norms = torch.stack([gradient_norm(losses[task], self.probed[0]) for task in tasks])
-        values = torch.stack([losses[task].detach() for task in tasks])
+        (values,) = mean_of_all([torch.stack([losses[task].detach() for task in tasks])])
         self._move_weights(tasks, norms, values)
         (self.combine(losses) + penalty).backward()
 
@@ -158,7 +162,10 @@ class GradNorm(EqualWeights):
 
 
 class JacobianDescent(EqualWeights):
-    """One of torchjd's aggregators of the tasks' gradients, such as UPGrad (`pip install genrec[torchjd]`)."""
+    """One of torchjd's aggregators of the tasks' gradients that take no settings (`pip install genrec[torchjd]`).
+
+    Such as AlignedMTL; UPGrad needs `pip install "torchjd[quadprog-projector]"`, whose license is the GPL.
+    """
 
     def __init__(self, aggregator: str) -> None:
         super().__init__()
@@ -168,7 +175,10 @@ class JacobianDescent(EqualWeights):
             raise ValueError("method 'jd' needs the package torchjd; install genrec[torchjd]") from missing
         if not hasattr(module, aggregator):
             raise ValueError(f"torchjd.aggregation has no {aggregator!r}; it has {', '.join(module.__all__)}")
-        self.aggregate: Callable[[Tensor], Tensor] = getattr(module, aggregator)()
+        try:
+            self.aggregate: Callable[[Tensor], Tensor] = getattr(module, aggregator)()
+        except (ImportError, TypeError) as trouble:  # packages that it needs beside torchjd, settings that it lacks
+            raise ValueError(f"torchjd's {aggregator} cannot be used: {trouble}") from trouble
 
     def backward(self, losses: Losses, penalty: Tensor, network: nn.Module) -> None:
         parameters = list(network.parameters())
@@ -219,14 +229,14 @@ def build_weighting(adaptive_params: Mapping[str, Any] | None, n_tasks: int, net
     if set(settings) - set(known):
         raise ValueError(f"method {method!r} takes {', '.join(known) or 'no setting'}, got {', '.join(settings)}")
     if kind is JacobianDescent:
-        return JacobianDescent(settings.get("aggregator", "UPGrad"))
+        return JacobianDescent(settings.get("aggregator", "AlignedMTL"))
     if kind is MetaBalance:
         return MetaBalance(n_tasks, len(list(network.parameters())), **settings)
     return kind(n_tasks, **settings)
 
 
 def task_gradients(losses: Losses, parameters: Sequence[nn.Parameter]) -> list[Gradients]:
-    """Each task's gradient of each parameter, None where the task does not reach it.
+    """Each task's gradient of each parameter, the mean of all processes', None where the task does not reach it.
 
     A network gives its tasks as columns of one tensor, through which autograd reaches everything: what a task has no
     part in then has a gradient of zeros.
@@ -239,11 +249,12 @@ def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Gradients:
     if not places:
         return [None] * len(parameters)
     found = torch.autograd.grad(loss, [parameters[place] for place in places], retain_graph=True, allow_unused=True)
-    reached = [(place, gradient) for place, gradient in zip(places, found, strict=True) if gradient is not None]
+    reached = [place for place, gradient in zip(places, found, strict=True) if gradient is not None]
+    means = mean_of_all([gradient for gradient in found if gradient is not None])
     # asked together, since each question would make a GPU wait
-    is_any = torch.stack([gradient.any() for _, gradient in reached]).tolist() if reached else []
+    is_any = torch.stack([gradient.any() for gradient in means]).tolist() if reached else []
     gradients: Gradients = [None] * len(parameters)
-    for (place, gradient), any_ in zip(reached, is_any, strict=True):
+    for place, gradient, any_ in zip(reached, means, is_any, strict=True):
         gradients[place] = gradient if any_ else None
     return gradients
 
@@ -270,7 +281,8 @@ def last_shared_layer(losses: Losses, network: nn.Module) -> nn.Parameter:
 
 
 def gradient_norm(loss: Tensor, parameter: nn.Parameter) -> Tensor:
-    (gradient,) = torch.autograd.grad(loss, parameter, retain_graph=True)
+    """The size of the gradient, the mean of all processes', ()."""
+    (gradient,) = mean_of_all(torch.autograd.grad(loss, parameter, retain_graph=True))
     return gradient.norm()
 
 

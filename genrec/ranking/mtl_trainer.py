@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genrec.layers.finite import check_finite
+from genrec.layers.processes import gathered, summed, total_of
 from genrec.ranking.loss_weighting import EqualWeights, build_weighting
 from genrec.ranking.multi_task import check_task_types
 from genrec.tasks.auc import roc_auc
@@ -80,9 +81,9 @@ class MTLModule(TaskModule):
         if not any(loss.requires_grad for loss in self.task_losses):
             return None
         loss = self.weighting.combine(self.task_losses)
-        self.losses_seen.append((loss.detach(), batch_size(x)))
+        self.losses_seen.append((loss.detach(), total_of(batch_size(x), self.device)))
         assert labels is not None
-        n_known = (~labels[:, list(self.trained_tasks)].isnan()).sum(0)
+        n_known = summed((~labels[:, list(self.trained_tasks)].isnan()).sum(0))
         self.seen.append((torch.stack(self.task_losses).detach(), n_known))
         return loss
 
@@ -124,7 +125,7 @@ class MTLModule(TaskModule):
         self.rows = checkpoint["task_rows"]
 
     def collect(self, x: Batch, labels: Tensor | None) -> None:
-        self.collected.append((self._labels(labels), self.network(x)))
+        self.collected.append((gathered(self._labels(labels)), gathered(self.network(x))))
 
     def scores(self) -> dict[str, float]:
         labels, predictions = (torch.cat(parts).cpu() for parts in zip(*self.collected, strict=True))
@@ -157,7 +158,7 @@ class MTLTrainer(TaskTrainer):
         task_types: `classification` (probabilities; AUC) or `regression` (mean squared error) for each task. ESMM has
             three: conversion, click, and both.
         adaptive_params: `{"method": "uwl"}`, `{"method": "metabalance", "relax_factor": 0.7, "beta": 0.9}`,
-            `{"method": "gradnorm", "alpha": 0.16}` or `{"method": "jd", "aggregator": "UPGrad"}`; by default the mean
+            `{"method": "gradnorm", "alpha": 0.16}` or `{"method": "jd", "aggregator": "AlignedMTL"}`; by default the mean
             of the losses. MetaBalance's main task is the first.
         earlystop_taskid: the task whose score chooses the best epoch.
         earlystop_mode: `max` or `min`; by default what suits the task's score.
@@ -190,6 +191,8 @@ class MTLTrainer(TaskTrainer):
         resume: bool = False,
         progress_bar: bool = True,
         experiment_name: str = "mtl",
+        devices: int = 1,
+        num_nodes: int = 1,
     ) -> None:
         model = unwrapped(model)
         types = check_task_types(task_types)
@@ -202,7 +205,7 @@ class MTLTrainer(TaskTrainer):
             model_path=model_path, monitor=f"val/task_{earlystop_taskid}_score",
             monitor_mode=earlystop_mode or ("max" if types[earlystop_taskid] == "classification" else "min"),
             seed=seed, gradient_clip_val=gradient_clip_val, precision=precision, resume=resume,
-            progress_bar=progress_bar,
+            progress_bar=progress_bar, devices=devices, num_nodes=num_nodes,
         )  # fmt: skip
         optimization = Optimization(
             optimizer_fn, optimizer_params, scheduler_fn, scheduler_params or {}, n_epoch,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from genrec.layers.shards import over_batches
 from genrec.retrieval.ranking import CPU, ScoresItems, rank_found
 from genrec.retrieval.ranks import discounted_gain, ranks_from_scores, ranks_in_lists, top_items, users_at_once
 from genrec.retrieval.transitions import Transitions, count_pairs, mixed
@@ -158,14 +159,15 @@ class BeamsWithMemory:
     def lists(self, split: Split, share: float) -> Tensor:
         """(n_examples, LIST) int64 item_ids, best first, 0 where neither has an item."""
         found, examples = self.found[split], self.histories.examples(split).cut(self.memory.num_items)
-        parts, n_users = [], users_at_once(self.histories.n_items, BATCH)
-        for first in range(0, len(examples), n_users):
-            rows = slice(first, first + n_users)
+
+        def best_of(rows: slice) -> Tensor:
             history = torch.from_numpy(self.histories.padded(examples.take(np.arange(len(examples))[rows]))).long()
             both = mixed_with_found(found.items[rows], found.log_probs[rows], self.memory(history), share)
             best = top_items(both, LIST)
-            parts.append(best.masked_fill(both.gather(1, best) == -torch.inf, 0))
-        return torch.cat(parts)
+            return best.masked_fill(both.gather(1, best) == -torch.inf, 0)
+
+        n_users = users_at_once(self.histories.n_items, BATCH)
+        return torch.cat(over_batches(best_of, [slice(at, at + n_users) for at in range(0, len(examples), n_users)]))
 
     def best_share(self, shares: Sequence[float], batch_size: int) -> float:
         """The share of the memory that ranks validation best, the smallest of equals."""
@@ -206,11 +208,14 @@ def _gains(
     device: torch.device = CPU,
 ) -> NDArray[np.float64]:
     """NDCG@10 of several ways to score, each (b, n_items + 1), items of the history excluded."""
-    gains, n_users = [], users_at_once(histories.n_items, BATCH)
-    for first in range(0, len(examples), n_users):
-        batch = examples.take(np.arange(first, min(first + n_users, len(examples))))
+
+    def gains_of(batch: Examples) -> list[float]:
         history = torch.from_numpy(histories.padded(batch)).long().to(device)
         target = torch.from_numpy(histories.targets(batch)).long().to(device)
         ranks = [ranks_from_scores(each.scatter(1, history, -torch.inf), target) for each in candidates(history)]
-        gains.append([float(discounted_gain(each, 10, torch.float64).sum()) for each in ranks])
-    return np.sum(gains, axis=0) / len(examples)
+        return [float(discounted_gain(each, 10, torch.float64).sum()) for each in ranks]
+
+    n_users = users_at_once(histories.n_items, BATCH)
+    starts = range(0, len(examples), n_users)
+    batches = (examples.take(np.arange(first, min(first + n_users, len(examples)))) for first in starts)
+    return np.sum(over_batches(gains_of, batches), axis=0) / len(examples)

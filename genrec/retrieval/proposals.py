@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec.layers.finite import check_ordered
+from genrec.layers.shards import over_batches
 from genrec.retrieval.candidates import Candidates
 from genrec.retrieval.ranking import CPU, ScoresItems, SearchesItems
 from genrec.retrieval.ranks import top_items, users_at_once
@@ -27,13 +29,17 @@ def retrieve(
         device: where it computes; what it finds lies on the CPU.
     """
     examples = histories.examples(split)
+
+    def found_for(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        batch = examples.take(rows).cut(max_history)
+        items, log_probs = search(torch.from_numpy(histories.padded(batch)).long().to(device))
+        return items.cpu(), log_probs.cpu()
+
     batch_size = users_at_once(histories.n_items, batch_size)
-    found = []
-    for start in range(0, len(examples), batch_size):
-        batch = examples.take(np.arange(start, min(start + batch_size, len(examples)))).cut(max_history)
-        found.append(search(torch.from_numpy(histories.padded(batch)).long().to(device)))
-    items = torch.cat([each for each, _ in found]).cpu()
-    log_probs = torch.cat([each for _, each in found]).cpu().float()
+    rows = np.arange(len(examples))
+    found = over_batches(found_for, (rows[start : start + batch_size] for start in range(0, len(rows), batch_size)))
+    items = torch.cat([each for each, _ in found])
+    log_probs = torch.cat([each for _, each in found]).float()
     return Candidates(items, log_probs.masked_fill(items == 0, -torch.inf))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from genrec.layers.shards import over_batches
 from genrec.retrieval.ranks import top_items, users_at_once
 from genrec.sequences.histories import Examples, Histories, Split
 
@@ -64,14 +65,16 @@ def rank_by_scores(
         batch_size: how many users are scored at once, fewer where the catalogue is large.
         device: where `score` computes.
     """
-    examples = histories.examples(split)
-    lists: dict[str, list[Tensor]] = {protocol: [] for protocol in PROTOCOLS}
-    for batch in _batches(examples, users_at_once(histories.n_items, batch_size), progress_bar):
+
+    def best_of(batch: Examples) -> tuple[Tensor, Tensor]:
         scores = score(_padded(histories, batch.cut(max_history)).to(device))
-        lists["kept"].append(top_items(scores, k))
         seen = _padded(histories, batch).to(device)
-        lists["excluded"].append(top_items(scores.scatter(1, seen, -torch.inf), k))
-    return _collect(lists, histories, examples)
+        return top_items(scores, k).cpu(), top_items(scores.scatter(1, seen, -torch.inf), k).cpu()
+
+    examples = histories.examples(split)
+    parts = over_batches(best_of, _batches(examples, users_at_once(histories.n_items, batch_size), progress_bar))
+    lists = {name: _in_order([part[place] for part in parts], examples) for place, name in enumerate(PROTOCOLS)}
+    return RankedItems(lists, torch.from_numpy(histories.targets(examples)).long())
 
 
 def search_users(
@@ -89,11 +92,13 @@ def search_users(
         generate: histories (batch, length) int64 to items (batch, n_beams), best first.
         device: where it computes.
     """
+
+    def found_for(batch: Examples) -> "GeneratedItems":
+        found = generate(_padded(histories, batch.cut(max_history)).to(device))
+        return found._replace(items=found.items.cpu(), log_probs=found.log_probs.cpu())
+
     examples = histories.examples(split)
-    parts = [
-        generate(_padded(histories, batch.cut(max_history)).to(device))
-        for batch in _batches(examples, batch_size, progress_bar)
-    ]
+    parts = over_batches(found_for, _batches(examples, batch_size, progress_bar))
     return type(parts[0])(*(_in_order([part[field] for part in parts], examples) for field in range(2)))
 
 
@@ -138,12 +143,13 @@ def share_of_invalid_beams(
     device: torch.device = CPU,
 ) -> float:
     """How many beams of an unconstrained search on the device are no item at all."""
-    invalid, total = 0, 0
-    for batch in _batches(histories.examples(split), batch_size, progress_bar):
+
+    def counted(batch: Examples) -> tuple[int, int]:
         items = generate(_padded(histories, batch.cut(max_history)).to(device)).items
-        invalid += int((items == 0).sum())
-        total += items.numel()
-    return invalid / total
+        return int((items == 0).sum()), items.numel()
+
+    counts = over_batches(counted, _batches(histories.examples(split), batch_size, progress_bar))
+    return sum(invalid for invalid, _ in counts) / sum(total for _, total in counts)
 
 
 def _by_length(examples: Examples) -> NDArray[np.int64]:
@@ -162,12 +168,7 @@ def _padded(histories: Histories, examples: Examples) -> Tensor:
     return torch.from_numpy(histories.padded(examples)).long()
 
 
-def _collect(lists: dict[str, list[Tensor]], histories: Histories, examples: Examples) -> RankedItems:
-    targets = torch.from_numpy(histories.targets(examples)).long()
-    return RankedItems({name: _in_order(parts, examples) for name, parts in lists.items()}, targets)
-
-
 def _in_order(parts: list[Tensor], examples: Examples) -> Tensor:
-    """Bring the batches' users back into the order of their ids, on the CPU."""
+    """Bring the batches' users back into the order of their ids."""
     back = torch.from_numpy(np.argsort(_by_length(examples), kind="stable"))
-    return torch.cat(parts).cpu()[back]
+    return torch.cat(parts)[back]

@@ -75,10 +75,12 @@ class Rows(Dataset[dict[str, Tensor]]):
         return {"features": self.features[torch.from_numpy(rows)]}
 
 
-class BatchSampler(Sampler[Any]):
-    """The rows of each batch of an epoch, shuffled, with rows of like length together so that little is padded.
+class SharedSampler(Sampler[Any]):
+    """One that gives each of the processes that train together its share of every batch."""
 
-    Of processes that train together each gets its share of each batch.
+
+class BatchSampler(SharedSampler):
+    """The rows of each batch of an epoch, shuffled, with rows of like length together so that little is padded.
 
     Args:
         lengths: (n_rows,), or what gives those of some rows, or None where all rows are equally long.
@@ -113,7 +115,7 @@ class BatchSampler(Sampler[Any]):
             yield share_of(rows)
 
 
-class WindowSampler(Sampler[Any]):
+class WindowSampler(SharedSampler):
     """The windows of another sampler's rows, in histories whose equal times have a new order each epoch.
 
     What is held out stays where it is, so that no window holds it.
@@ -143,11 +145,10 @@ class WindowSampler(Sampler[Any]):
         return self.histories.with_ties_shuffled(np.random.default_rng([self.rows.seed, self.rows.epoch, of_ties]))
 
 
-class SegmentSampler(Sampler[Any]):
+class SegmentSampler(SharedSampler):
     """Histories cut into stretches of at most `max_history` targets; where the first cut falls changes each epoch.
 
-    Every target of a long history is thus learned once an epoch, after a new beginning each time. Of processes that
-    train together each gets its share of each batch.
+    Every target of a long history is thus learned once an epoch, after a new beginning each time.
 
     Args:
         shuffles_ties: put interactions of one time into a new order each epoch.

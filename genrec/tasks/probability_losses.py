@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrec.layers.processes import summed, weight_of
+
 
 def known_labels(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The rows whose label is known, NaN being unknown, with their labels as float32.
@@ -61,21 +63,30 @@ def binary_cross_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
 def masked_task_losses(predictions: Tensor, labels: Tensor, task_types: list[str]) -> list[Tensor]:
     """One loss a task, the mean over the rows whose label is known; NaN is unknown.
 
+    Of several processes each has its share of the rows, and what the mean of the processes makes the loss of all.
+
     Args:
         predictions, labels: (batch, n_tasks).
 
     Returns:
         () each; zero, without gradient, where a task has no label at all.
     """
+    is_known = ~labels.isnan()
+    n_own = is_known.sum(0)
+    n_known = summed(n_own)
     losses = []
     for task, kind in enumerate(task_types):
-        known = ~labels[:, task].isnan()
-        if not known.any():
+        known = is_known[:, task]
+        if not n_known[task]:
             losses.append(predictions.new_zeros(()))
+            continue
+        if not n_own[task]:
+            loss = predictions[:, task].sum() * 0  # a gradient, for what others know
         elif kind == "classification":
-            losses.append(binary_cross_entropy(*known_labels(predictions[:, task], labels[:, task])))
+            loss = binary_cross_entropy(*known_labels(predictions[:, task], labels[:, task]))
         else:
-            losses.append(F.mse_loss(predictions[known, task].float(), labels[known, task].float()))
+            loss = F.mse_loss(predictions[known, task].float(), labels[known, task].float())
+        losses.append(loss * weight_of(n_own[task], n_known[task]))
     return losses
 
 

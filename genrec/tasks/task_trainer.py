@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
+from genrec.layers.processes import mean_of_all, n_processes, process_rank, total_of
 from genrec.tasks.features import Batch, FeatureEmbedding
 from genrec.tasks.regularization import Regularization
 from genrec.training.base import BaseTrainer, check_gpus, check_loader
@@ -143,7 +144,10 @@ class TaskModule(pl.LightningModule):
         return self.network(x)
 
     def loss(self, x: Batch, labels: Tensor | None) -> Tensor | None:
-        """The loss of a batch, (); None where it has nothing to learn from."""
+        """The loss of a batch, (); None where it has nothing to learn from.
+
+        Of several processes each has its share of the batch, and what the mean of the processes makes the batch's loss.
+        """
         raise NotImplementedError
 
     def scores(self) -> dict[str, float]:
@@ -159,7 +163,7 @@ class TaskModule(pl.LightningModule):
         loss = None if self.leaves_out(x) else self.loss(x, labels)
         if loss is None:
             return None
-        self.losses_seen.append((loss.detach(), batch_size(x)))
+        self.losses_seen.append((loss.detach(), total_of(batch_size(x), self.device)))
         return loss if self.regularization.is_off else loss + self.regularization.penalty(self.network)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -173,7 +177,9 @@ class TaskModule(pl.LightningModule):
 
     def leaves_out(self, x: Batch) -> bool:
         """Whether a batch is a single row, such as an epoch's last one, that batch normalisation cannot train on."""
-        if batch_size(x) > 1 or not any(isinstance(each, _BatchNorm) for each in self.network.modules()):
+        if batch_size(x) > 1 or n_processes() > 1:  # of which each has a row
+            return False
+        if not any(isinstance(each, _BatchNorm) for each in self.network.modules()):
             return False
         if not self.has_left_out:
             log.warning("a batch of a single row is left out: batch normalisation needs two rows to train on")
@@ -311,6 +317,8 @@ class TaskTrainer(BaseTrainer):
         self.is_between_epochs = False
         self._forget_optimizers()
         self.train(as_loader(train, "train_dataloader"), None if val is None else as_loader(val, "val_dataloader"))
+        if process_rank() > 0:
+            return
         self.model_path.mkdir(parents=True, exist_ok=True)
         torch.save(plain(self.model.network).state_dict(), self.model_path / file)
 
@@ -381,13 +389,15 @@ def training_config(
     precision: str,
     resume: bool,
     progress_bar: bool,
+    devices: int,
+    num_nodes: int,
 ) -> TrainingConfig:
     """Page 001's arguments as BaseTrainer's config; checkpoints and logs lie beside the saved model."""
     if precision.startswith("16"):
         raise ValueError(f"precision must be 32-true or bf16-mixed: a scaled loss has other gradients, got {precision}")
     name_of_gpus = "gpus" if gpus else "device"
     chosen = gpus or device_ids(device)
-    check_gpus(chosen, name_of_gpus, gpus or device)
+    check_gpus(chosen, name_of_gpus, gpus or device, devices)
     return TrainingConfig(
         max_epochs=n_epoch,
         gpus=chosen,
@@ -403,6 +413,8 @@ def training_config(
         monitor=monitor,
         monitor_mode=monitor_mode,
         resume=resume,
+        devices=devices,
+        num_nodes=num_nodes,
     )
 
 
@@ -472,13 +484,16 @@ def batch_size(x: Batch) -> int:
 def weighted_mean(values: list[tuple[Tensor, int]]) -> float:
     """The mean over all rows of batches' means; NaN without any.
 
+    Args:
+        values: of each batch this process's part of the mean, and the rows of all processes.
+
     Example:
         >>> weighted_mean([(torch.tensor(1.0), 3), (torch.tensor(5.0), 1)])
         2.0
     """
     if not values:
         return math.nan
-    means = torch.stack([mean for mean, _ in values]).double()
+    (means,) = mean_of_all([torch.stack([mean for mean, _ in values]).double()])
     sizes = torch.tensor([size for _, size in values], device=means.device)
     return float((means * sizes).sum() / sizes.sum())
 

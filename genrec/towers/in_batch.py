@@ -32,14 +32,15 @@ def in_batch_negatives(
     return best.indices.masked_fill(best.values == -torch.inf, -1)
 
 
-def all_in_batch(scores: Tensor, item_ids: Tensor) -> Tensor:
-    """The scores with -inf where another row holds the row's own item; the diagonal, the positives, stays.
+def all_in_batch(scores: Tensor, item_ids: Tensor, own: Tensor) -> Tensor:
+    """The scores with -inf where another row holds the row's own item; the positives stay.
 
     Args:
-        scores: (batch, batch), row i's user with row j's item.
+        scores: (n, batch), row i's user with row j's item.
         item_ids: (batch,).
+        own: (n,) int64, which rows of the batch those of `scores` are; all of them in a process that trains alone.
     """
-    is_repeated = (item_ids[:, None] == item_ids).fill_diagonal_(False)
+    is_repeated = (item_ids[own, None] == item_ids).scatter(1, own[:, None], value=False)
     return scores.masked_fill(is_repeated, -torch.inf)
 
 

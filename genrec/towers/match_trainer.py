@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genrec.layers.finite import check_ordered
+from genrec.layers.processes import gathered, n_processes, process_rank, weight_of
 from genrec.retrieval.ranks import discounted_gain, users_at_once
 from genrec.tasks.auc import roc_auc
 from genrec.tasks.features import Batch
@@ -118,16 +119,17 @@ class MatchModule(TaskModule):
         return softmax_cross_entropy(output, output.new_zeros(len(output), dtype=torch.long))
 
     def _in_batch_loss(self, x: Batch, in_batch: InBatch) -> Tensor | None:
-        users, items = self._vectors("user", x), self._vectors("item", x)
-        item_ids = x[self.item_name]
+        """Of this process's rows, among the items of all processes' rows."""
+        users, items = self._vectors("user", x), gathered(self._vectors("item", x))
+        item_ids = gathered(x[self.item_name])
         if bool((item_ids == item_ids[0]).all()):
             return None  # no row has another item to learn from
         scores = users @ items.T / float(getattr(self.network, "temperature", 1.0))
         if in_batch.log_q is not None:
             scores = scores - in_batch.log_q.to(scores)[item_ids]
-        rows = torch.arange(len(scores), device=scores.device)
+        rows = torch.arange(process_rank(), len(item_ids), n_processes(), device=scores.device)
         if in_batch.n_negatives is None:
-            logits, positives = all_in_batch(scores, item_ids), rows
+            logits, positives = all_in_batch(scores, item_ids, rows), rows
         else:
             chosen = in_batch_negatives(
                 scores, in_batch.n_negatives, hard=in_batch.hard, item_ids=item_ids, generator=self.generator
@@ -136,7 +138,7 @@ class MatchModule(TaskModule):
         if self.mode == PAIR_WISE:
             others = logits.scatter(1, positives[:, None], -torch.inf)
             return bayesian_personalized_ranking(scores.diagonal(), others)
-        return softmax_cross_entropy(logits, positives)
+        return softmax_cross_entropy(logits, positives) * weight_of(len(rows), len(item_ids))
 
     def _vectors(self, tower: str, x: Batch) -> Tensor:
         return tower_vectors(self.network, tower, x)
@@ -165,15 +167,13 @@ class MatchModule(TaskModule):
         return figures
 
     def _ranks(self) -> Tensor:
-        """The rank of each target, (n_targets,)."""
+        """The rank of each target of all processes, (n_targets,)."""
         items = {name: value.to(self.targets[0].device) for name, value in self.catalogue.items()}
         vectors, item_ids = self._vectors("item", items).float(), items[self.item_name]
         return torch.cat(
             [
-                ranks_of_targets(users.float() @ vectors.T, item_ids, targets)
-                for batch, of_batch in zip(self.users, self.targets, strict=True)
-                for n_users in [users_at_once(len(item_ids), len(batch))]
-                for users, targets in zip(batch.split(n_users), of_batch.split(n_users), strict=True)
+                gathered(_ranks_of(users.float(), vectors, item_ids, targets))
+                for users, targets in zip(self.users, self.targets, strict=True)
             ]
         )
 
@@ -229,14 +229,22 @@ class MatchTrainer(TaskTrainer):
         resume: bool = False,
         progress_bar: bool = True,
         experiment_name: str = "match",
+        devices: int = 1,
+        num_nodes: int = 1,
     ) -> None:
         model = unwrapped(model)
         if mode not in MODES:
             raise ValueError(f"mode must be 0 (point-wise), 1 (pair-wise) or 2 (list-wise), got {mode!r}")
+        if devices * num_nodes > 1 and not (in_batch_neg and mode == LIST_WISE and in_batch_neg_ratio is None):
+            raise ValueError(
+                "several processes share the softmax over all items of a batch alone: set in_batch_neg=True, mode=2 "
+                "and no in_batch_neg_ratio"
+            )
         config = training_config(
             name=experiment_name, n_epoch=n_epoch, earlystop_patience=earlystop_patience, device=device, gpus=gpus,
             model_path=model_path, monitor="val/recall_at_10", monitor_mode="max", seed=seed,
             gradient_clip_val=gradient_clip_val, precision=precision, resume=resume, progress_bar=progress_bar,
+            devices=devices, num_nodes=num_nodes,
         )  # fmt: skip
         optimization = Optimization(
             optimizer_fn, optimizer_params, scheduler_fn, scheduler_params or {}, n_epoch,
@@ -367,6 +375,13 @@ def tower_vectors(network: nn.Module, tower: str, x: Batch) -> Tensor:
     finally:
         network.mode = before  # type: ignore[assignment]
     return vectors.flatten(1)
+
+
+def _ranks_of(users: Tensor, vectors: Tensor, item_ids: Tensor, targets: Tensor) -> Tensor:
+    """As `ranks_of_targets`, of some users at once."""
+    n_users = users_at_once(len(item_ids), len(users))
+    parts = zip(users.split(n_users), targets.split(n_users), strict=True)
+    return torch.cat([ranks_of_targets(some @ vectors.T, item_ids, theirs) for some, theirs in parts])
 
 
 def ranks_of_targets(scores: Tensor, item_ids: Tensor, targets: Tensor) -> Tensor:

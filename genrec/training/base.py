@@ -13,22 +13,32 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from genrec.errors import UserError
 from genrec.layers.processes import n_processes, of_the_first, process_rank, wait_for_all
-from genrec.sequences.batches import BatchSampler, SegmentSampler
+from genrec.sequences.batches import SharedSampler
 from genrec.storage.checkpoint import read_own_checkpoint, refuse_another_network
 from genrec.training.callbacks import EpochLines, EpochSeed, KeptCurves
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger
 from genrec.training.failures import FiniteTraining, WholeCheckpoints, failures_located
-from genrec.training.lightning import Callback, EarlyStopping, Logger, ModelCheckpoint, TensorBoardLogger, pl
+from genrec.training.lightning import (
+    Callback,
+    DDPStrategy,
+    EarlyStopping,
+    Logger,
+    ModelCheckpoint,
+    TensorBoardLogger,
+    pl,
+)
 from genrec.training.lightning_internals import after_each_epoch, batches_read, name_next_file, only_note_termination
 from genrec.training.precision import BFLOAT16, Bfloat16
-from genrec.training.processes import refuse_unfit, start_processes
+from genrec.training.processes import fitness_of, start_processes
 
 HARMLESS_WARNINGS = (
     ".*does not have many workers.*",  # batches are built by whole-array indexing: workers would only copy them
     ".*exists and is not empty.*",  # the checkpoints of the run that is resumed
     ".*LeafSpec.*",  # Lightning's own use of a deprecated torch function
     ".*`training_step` returned `None`.*",  # a batch with nothing to learn from
+    ".*recommended to use `self.log.*sync_dist=True.*",  # figures that all processes compute alike
+    ".*`broadcast_buffers` is deprecated.*",  # what replaces it, torch 2.6 does not know
     ".*but have no `val_dataloader`.*",  # a model that can validate need not
 )
 
@@ -66,7 +76,7 @@ class BaseTrainer:
         config = self.config
         check_gpus(config.gpus, several=config.devices)
         n_together = config.devices * config.num_nodes
-        refuse_unfit(type(self.model).__name__, n_together, self.model.modules())
+        fitness = fitness_of(type(self.model).__name__, n_together)
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         pl.seed_everything(config.random_seed, workers=True, verbose=False)
         is_bfloat16 = config.precision == BFLOAT16
@@ -74,7 +84,10 @@ class BaseTrainer:
             accelerator="gpu" if config.gpus else "cpu",
             devices=config.gpus or config.devices,
             num_nodes=config.num_nodes,
-            strategy="ddp" if n_together > 1 else "auto",
+            # buffers are not sent at each step: what changes them is computed alike in all processes
+            strategy=DDPStrategy(find_unused_parameters=fitness.in_parts, broadcast_buffers=False)
+            if fitness is not None and n_together > 1
+            else "auto",
             max_epochs=config.max_epochs,
             precision=None if is_bfloat16 else config.precision,  # type: ignore[arg-type]
             # a model that steps its optimizers itself also clips for itself
@@ -268,10 +281,10 @@ def check_shared(loader: Any) -> None:
     """Refuse, for several processes, a loader that would give each of them the whole batches.
 
     Raises:
-        UserError: its sampler is none of `genrec.sequences.batches`.
+        UserError: its sampler is no `SharedSampler`.
     """
     sampler = getattr(loader, "sampler", None)
-    if n_processes() > 1 and loader is not None and not isinstance(sampler, BatchSampler | SegmentSampler):
+    if n_processes() > 1 and loader is not None and not isinstance(sampler, SharedSampler):
         raise UserError(
             f"{n_processes()} processes need loaders of genrec.sequences.batches, which give each its share of a batch;"
             f" this one's sampler is a {type(sampler).__name__}; set devices to 1"

@@ -73,12 +73,14 @@ with _not_available(*SLOW):
     from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
     from pytorch_lightning.loggers import Logger, TensorBoardLogger
     from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+    from pytorch_lightning.strategies import DDPStrategy
     from pytorch_lightning.utilities import rank_zero_only
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 _draw_later(sys.modules.get("torchmetrics.utilities.plot"))
 
 __all__ = [
     "Callback",
+    "DDPStrategy",
     "EarlyStopping",
     "Fabric",
     "Logger",

@@ -2,12 +2,11 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
 from torch.distributed import DistError
 
 from genrec.errors import UserError
@@ -18,53 +17,46 @@ from genrec.training.scratch import TOLD
 
 @dataclass(frozen=True)
 class Fitness:
-    """Whether a model, or a part of one, learns the same on several processes as on one.
+    """A model that learns the same on several processes as on one, as tests/training/test_processes.py shows.
 
     Attributes:
         stage: that trains it, without its prefix `train_`.
-        model: the class of the Lightning module, or of a part that not each model of the stage has.
-        why_not: empty where it does.
+        model: the class of the Lightning module.
+        in_parts: a step may leave parameters without a gradient, so that DDP has to look which.
     """
 
     stage: str
     model: str
-    why_not: str = ""
+    in_parts: bool = False
 
 
-BATCH_NORM = (
-    "its layers normalise by the mean and the variance of a batch, which on a CPU torch takes of each process's share"
-)
 FITNESS = (
     Fitness("sasrec", "SASRec"),
     Fitness("tiger", "Tiger"),
     Fitness("parallel", "Parallel"),
     Fitness("rqvae", "RqVae"),
-    Fitness("rqvae", "EMAQuantizer", "its codes follow the mean of the inputs that a process has, not of all"),
-    Fitness("rqvae", "SinkhornQuantizer", "it spreads the inputs that a process has over the codes, not all"),
-    Fitness("etegrec", "ETEGRec", "its alignments compare all targets of a batch, of which a process has its share"),
-    Fitness("two_tower", "MatchModule", BATCH_NORM),
-    Fitness("ranker", "CTRModule", BATCH_NORM),
-    Fitness("ranker", "MTLModule", BATCH_NORM),
+    Fitness("etegrec", "ETEGRec", in_parts=True),
+    Fitness("two_tower", "MatchModule"),
+    Fitness("ranker", "CTRModule"),
+    Fitness("ranker", "MTLModule", in_parts=True),
 )
 
 
-def refuse_unfit(name: str, n: int, parts: Iterable[nn.Module] = ()) -> None:
-    """Refuse several processes for what would learn something else on them, or is not known to learn the same.
+def fitness_of(name: str, n: int) -> Fitness | None:
+    """The row of the table of a stage, or of a module's class; refuses several processes for what has none.
 
     Args:
-        name: of a stage, or of a module's class.
         n: how many processes are to train it together.
-        parts: its modules, as far as they are known.
 
     Raises:
-        UserError: the table does not say that it is fit.
+        UserError: it is not known to learn the same on several.
     """
-    found = [row for row in FITNESS if name in (f"train_{row.stage}", row.model)]
-    kinds = {type(part).__name__ for part in parts}
-    reason = found[0].why_not if found else "nothing is known of it"
-    reason = reason or next((row.why_not for row in FITNESS if row.model in kinds and row.why_not), "")
-    if n > 1 and reason:
-        raise UserError(f"{name} cannot be trained by {n} processes: {reason}; set trainer.devices to 1")
+    found = next((row for row in FITNESS if name in (f"train_{row.stage}", row.model)), None)
+    if n > 1 and found is None:
+        raise UserError(
+            f"{name} cannot be trained by {n} processes: it is not known to learn the same; set trainer.devices to 1"
+        )
+    return found
 
 
 def start_processes(devices: int, num_nodes: int, gpus: int | list[int]) -> None:

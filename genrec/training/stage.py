@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import nn
 
-from genrec.layers.processes import process_rank
+from genrec.layers.processes import end_others
 from genrec.storage.checkpoint import Saveable, save_model
 from genrec.storage.output import write_metrics
 from genrec.training.base import check_gpus
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger, Listener, write_curves
 from genrec.training.precision import precision_figure, processor_figure, resolve_precision
-from genrec.training.processes import FITNESS, refuse_unfit, start_processes, told_once
+from genrec.training.processes import fitness_of, start_processes, told_once
 from genrec.training.scratch import scratch
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def check_machine(name: str, trainer: "Trainer") -> None:
     Raises:
         UserError: one of them.
     """
-    refuse_unfit(name, trainer.devices * trainer.num_nodes)
+    fitness_of(name, trainer.devices * trainer.num_nodes)
     check_gpus(trainer.gpus, "trainer.gpus", several=trainer.devices)
 
 
@@ -62,11 +61,6 @@ class TrainingStage:
         self.precision = resolve_precision(trainer.precision, trainer.gpus, trainer.portable)
         self.logger = CurveLogger(listener, prefix=prefix)
 
-    def refuse_unfit_part(self, kind: type[nn.Module]) -> None:
-        """Refuse a part of the model that would learn something else on several processes."""
-        if any(row.model == kind.__name__ for row in FITNESS):
-            refuse_unfit(kind.__name__, self.trainer.devices * self.trainer.num_nodes)
-
     @contextmanager
     def scratch(self, settings: Sequence[Any], inputs: Sequence[Path], part: str = "") -> Iterator[Path]:
         """The folder of its checkpoints, named by all that shapes the result; see `genrec.training.scratch`.
@@ -87,8 +81,7 @@ class TrainingStage:
     @staticmethod
     def end_others() -> None:
         """End all processes but the first, which writes what they have trained together."""
-        if process_rank() > 0:
-            raise SystemExit
+        end_others()
 
     def config(self, kind: type[Config], folder: Path, **own: Any) -> Config:
         """A trainer's config: what all stages have in common, and this one's own."""

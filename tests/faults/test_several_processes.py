@@ -17,8 +17,21 @@ from faults.stages_in_processes import PROJECT, digests, remove_outputs, run_sta
 
 pytestmark = pytest.mark.faults
 
-STAGE = "train_sasrec"
-TOGETHER = {"trainer": {"devices": 2}, STAGE: {"max_epochs": 40, "patience": 40}}
+LONG = {"max_epochs": 40, "patience": 40}
+TOGETHER = {
+    "trainer": {"devices": 2},
+    "train_sasrec": LONG,
+    "train_etegrec": {**LONG, "final_stage": LONG},
+}
+EPOCH = "last.ckpt"  # what stands in the scratch after the first whole epoch
+BLOWS = [
+    ("train_sasrec", EPOCH, "other", signal.SIGKILL),
+    ("train_sasrec", EPOCH, "first", signal.SIGKILL),
+    ("train_sasrec", EPOCH, "first", signal.SIGTERM),
+    ("train_etegrec", f"joint/{EPOCH}", "other", signal.SIGKILL),
+    ("train_etegrec", f"joint/{EPOCH}", "first", signal.SIGTERM),
+    ("train_etegrec", f"final/{EPOCH}", "first", signal.SIGKILL),
+]
 
 
 @dataclass(frozen=True)
@@ -39,12 +52,12 @@ class Together:
         return int(children[0]) if children else 0
 
 
-def start(folder: Path, said: Path) -> Together:
+def start(folder: Path, stage: str, said: Path) -> Together:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "LOCAL_RANK"))}
     environment |= {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
     with said.open("wb") as stream:
         first = subprocess.Popen(
-            [sys.executable, "-m", f"stages.{STAGE}"], cwd=folder, env=environment, stdout=stream, stderr=stream
+            [sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=environment, stdout=stream, stderr=stream
         )
     return Together(first, said)
 
@@ -62,8 +75,8 @@ def ended_at_last(running: Together) -> Iterator[Together]:
             running.first.wait()
 
 
-def finish(folder: Path, said: Path) -> tuple[int, str]:
-    status = start(folder, said).first.wait(1800)
+def finish(folder: Path, stage: str, said: Path) -> tuple[int, str]:
+    status = start(folder, stage, said).first.wait(1800)
     return status, said.read_text(encoding="utf-8")
 
 
@@ -81,38 +94,37 @@ def is_running(process: int) -> bool:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny project after an uninterrupted training by two processes."""
+    """The tiny project after an uninterrupted training of each model by two processes."""
     folder = tmp_path_factory.mktemp("together") / "project"
     write_params(folder, TOGETHER)
     for stage in ("fetch_data", "prepare_data"):
         assert run_stage_process(folder, stage).status == 0
-    status, said = finish(folder, folder / "said")
-    assert status == 0, said
+    for stage in ("train_sasrec", "extract_embeddings", "train_rqvae", "train_etegrec"):
+        status, said = finish(folder, stage, folder / "said")
+        assert status == 0, said
     return folder
 
 
-@pytest.mark.parametrize(
-    ("struck", "blow"), [("other", signal.SIGKILL), ("first", signal.SIGKILL), ("first", signal.SIGTERM)]
-)
+@pytest.mark.parametrize(("stage", "moment", "struck", "blow"), BLOWS)
 @pytest.mark.fault("one of two processes that train together killed or terminated")
 def test_the_other_process_ends_with_one_line_and_the_same_command_goes_on(
-    prepared: Path, struck: str, blow: signal.Signals
+    prepared: Path, stage: str, moment: str, struck: str, blow: signal.Signals
 ) -> None:
-    whole = digests(prepared, [STAGE])
-    remove_outputs(prepared, STAGE)
-    with ended_at_last(start(prepared, prepared / "said")) as running:
-        wait_until(lambda: list(prepared.glob(f".genrec/scratch/{STAGE}-*/last.ckpt")), 900)
+    whole, said_in = digests(prepared, [stage]), prepared / "said"
+    remove_outputs(prepared, stage)
+    with ended_at_last(start(prepared, stage, said_in)) as running:
+        wait_until(lambda: list(prepared.glob(f".genrec/scratch/{stage}-*/{moment}")), 900)
         other = running.other
         os.kill(running.first.pid if struck == "first" else other, blow)
         wait_until(lambda: running.first.poll() is not None and not is_running(other), 30)
     assert running.first.returncode != 0
-    said = running.said.read_text(encoding="utf-8")
+    said = said_in.read_text(encoding="utf-8")
     assert "Traceback" not in said
     (told,) = [line for line in said.splitlines() if not re.match(r"epoch \d+/40 ", line)]
     assert ("has ended; run again" if blow == signal.SIGKILL else "was terminated in epoch") in told
-    assert digests(prepared, [STAGE]) == {}
-    status, said = finish(prepared, prepared / "said")
+    assert digests(prepared, [stage]) == {}
+    status, said = finish(prepared, stage, said_in)
     assert status == 0, said
-    assert "resuming train_sasrec after epoch" in said
-    assert digests(prepared, [STAGE]) == whole
+    assert f"resuming {stage} after epoch" in said
+    assert digests(prepared, [stage]) == whole
     assert not list((prepared / ".genrec/scratch").glob("*"))

@@ -74,7 +74,7 @@ def ndcg(folder, network, change=lambda rows: rows):
     torch.manual_seed(0)
     ranker = Ranker(network, N_ITEMS, [CATEGORIES + 1, BANDS + 1], len(SIGNALS), 8, (16,), 0.0)
     ranker.set_attributes(ATTRIBUTES)
-    settings = RankerSettings(512, 0.02, 1e-4, 5, 3, "equal", 0, "32-true", 0, False)
+    settings = RankerSettings(512, 0.02, 1e-4, 5, 3, "equal", 0, "32-true", 0, False, 1, 1)
     rows = builder.rows(found["validation"], "validation", np.full(9 * N_USERS, 4.0, np.float32))
     rows = change(without_repeats(rows))
     fit_ranker(ranker, rows, draw_users(np.arange(N_USERS), 0.2, 0), settings, FIVE, str(folder), CurveLogger())

@@ -208,6 +208,8 @@ def test_unknown_methods_and_settings_are_refused():
         build_weighting({"method": "gradnorm", "beta": 1}, 2, TwoHeads())
     with pytest.raises(ValueError, match="0 <= relax_factor <= 1"):
         build_weighting({"method": "metabalance", "relax_factor": 2.0}, 2, TwoHeads())
+    with pytest.raises(ValueError, match="torchjd's CAGrad cannot be used: .*'c'"):
+        build_weighting({"method": "jd", "aggregator": "CAGrad"}, 2, TwoHeads())
 
 
 def test_an_aggregator_of_torchjd_combines_the_shared_gradients():
@@ -217,3 +219,10 @@ def test_an_aggregator_of_torchjd_combines_the_shared_gradients():
     found = gradients(mean)
     assert torch.allclose(found["shared.weight"], expected, rtol=1e-4)
     assert torch.allclose(found["heads.1.weight"], gradients(EqualWeights(), only=1)["heads.1.weight"] * 2, rtol=1e-4)
+
+
+def test_without_an_aggregator_one_is_taken_that_needs_no_more_than_torchjd():
+    chosen = gradients(build_weighting({"method": "jd"}, 2, TwoHeads()))
+    named = gradients(build_weighting({"method": "jd", "aggregator": "AlignedMTL"}, 2, TwoHeads()))
+    assert torch.equal(chosen["shared.weight"], named["shared.weight"])
+    assert chosen["shared.weight"].isfinite().all()

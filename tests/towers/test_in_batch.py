@@ -53,7 +53,7 @@ def test_all_negatives_are_those_of_no_limit():
     scores = torch.randn(5, 5, generator=seeded(0))
     items = torch.tensor([7, 3, 7, 2, 3])
     chosen = in_batch_logits(scores, in_batch_negatives(scores, item_ids=items))
-    everything = all_in_batch(scores, items)
+    everything = all_in_batch(scores, items, torch.arange(len(items)))
     assert torch.equal(everything.diagonal(), scores.diagonal())
     assert torch.allclose(everything.logsumexp(1), chosen.logsumexp(1))
 

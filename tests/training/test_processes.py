@@ -13,17 +13,25 @@ from torch.utils.data import DataLoader
 
 from genrec.errors import UserError
 from genrec.layers.processes import process_rank
+from genrec.models.etegrec.module import ETEGRec
+from genrec.models.etegrec.trainer import ETEGRecTrainer, ETEGRecTrainingConfig
 from genrec.models.parallel import Parallel
 from genrec.models.rqvae import RqVae
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
-from genrec.sequences.batches import row_loader, segment_loader, window_loader
+from genrec.networks.generating.history_towers import HistoryTowers
+from genrec.ranking.ctr_trainer import CTRTrainer
+from genrec.ranking.feature_batches import feature_loader
+from genrec.ranking.mtl_trainer import MTLTrainer
+from genrec.ranking.ranker import CLICK_NETWORKS, Ranker
+from genrec.sequences.batches import mixed_window_loader, row_loader, segment_loader, window_loader
 from genrec.sequences.histories import Histories
+from genrec.towers.match_trainer import LIST_WISE, MatchTrainer
 from genrec.training.base import BaseTrainer, check_gpus
 from genrec.training.config import RankingConfig
 from genrec.training.curves import CurveLogger
 from genrec.training.lightning import Callback
-from genrec.training.processes import FITNESS, refuse_unfit, start_processes, told_once
+from genrec.training.processes import FITNESS, fitness_of, start_processes, told_once
 
 pytestmark = pytest.mark.slow
 
@@ -87,18 +95,77 @@ def rows(seed):
 
 
 def windows(seed):
-    return window_loader(histories(), "train", LONGEST, 13, seed)
+    return window_loader(histories(), "train", LONGEST, 41, seed)
 
 
 def segments(seed):
-    return segment_loader(histories(), LONGEST, 9, seed)
+    return segment_loader(histories(), LONGEST, 11, seed)
+
+
+def etegrec(causal=True, quantizer="straight_through", **options):
+    """Whose first epoch trains the tokenizer, with its alignments."""
+    shape = {
+        "input_dim": 6, "hidden_dim": [8], "latent_dim": 4, "num_embeddings": 16, "num_levels": 2,
+        "quantizer": quantizer,
+    }  # fmt: skip
+    tokenizer = RqVae(**shape)
+    tokenizer.initialize_codebooks(features(), 2, 0)
+    model = ETEGRec(
+        N_ITEMS, shape, 8, 2, 4, 16, 1, 0.0, LONGEST, causal, warmup_steps=0, sia_weight=0.1, psa_weight=0.1,
+        warmup_epochs=0, decoder_dropout=0.0, n_beams=5, **options,
+    )  # fmt: skip
+    model.start_from(tokenizer, features())
+    return model
+
+
+def towers(**options):
+    return HistoryTowers(N_ITEMS, embedding_dim=8, hidden_dims=(8,), max_history=LONGEST, **options)
+
+
+def ranker(network, weighting="equal"):
+    model = Ranker(network, N_ITEMS, (N_ITEMS + 1, 9), 3, 4, (8,), 0.0)
+    model.weighting = weighting
+    items = torch.arange(N_ITEMS + 1)
+    model.set_attributes(torch.stack([items, (items % 8 + 1) * (items > 0)], 1))
+    return model
+
+
+def candidates(seed):
+    """Rows of which few have a rating, and clicks that follow from them."""
+    random = torch.Generator().manual_seed(5)
+    rows = {
+        "item_id": torch.randint(1, N_ITEMS + 1, (97,), generator=random),
+        "history": torch.randint(0, N_ITEMS + 1, (97, 4), generator=random),
+        "signals": torch.randn(97, 3, generator=random),
+    }
+    clicks = (rows["item_id"] > 30).float()
+    return rows, clicks, torch.where(clicks > 0, rows["signals"].sum(1).sigmoid(), torch.nan)
+
+
+def rated(kind, batch_size, seed):
+    rows, clicks, ratings = candidates(seed)
+    labels = torch.stack([clicks, ratings], 1)
+    if kind in CLICK_NETWORKS:
+        labels = clicks
+    elif kind == "esmm":
+        liked = (ratings > 0.5).float()
+        labels = torch.stack([liked, clicks, liked * clicks], 1)
+    return feature_loader(rows, labels, batch_size, seed)
+
+
+def mixed_windows(seed):
+    return mixed_window_loader(histories(), LONGEST, 41, seed)
+
+
+def windows_with_ties(seed):
+    return window_loader(histories(), "train", LONGEST, 41, seed, shuffles_ties=True)
 
 
 MODELS = {
     "SASRec": (sasrec, {}, segments),
     "SASRec with sampled negatives": (sasrec, {"loss": "sampled_softmax", "num_negatives": 9}, segments),
     "TIGER, causal": (tiger, {"causal": True}, segments),
-    "TIGER, bidirectional": (tiger, {}, windows),
+    "TIGER, bidirectional": (tiger, {}, windows_with_ties),
     "TIGER, items": (
         tiger,
         {"itemwise": True, "item_vectors": True, "dense_loss_weight": 0.5, "num_negatives": 9},
@@ -107,6 +174,25 @@ MODELS = {
     "parallel": (parallel, {}, segments),
     "RQ-VAE": (rqvae, {}, rows),
     "RQ-VAE, rotation": (rqvae, {"quantizer": "rotation"}, rows),
+    "RQ-VAE, ema": (rqvae, {"quantizer": "ema"}, rows),
+    "RQ-VAE, sinkhorn": (rqvae, {"quantizer": "sinkhorn"}, rows),
+    "ETEGRec": (etegrec, {}, segments),
+    "ETEGRec, windows": (etegrec, {"causal": False}, windows),
+    "ETEGRec, items, together, ema": (
+        etegrec,
+        {"causal": False, "itemwise": True, "alternates": False, "quantizer": "ema"},
+        segments,
+    ),
+    "two towers": (towers, {}, mixed_windows),
+    "two towers, one deep": (towers, {"network": "youtube_dnn"}, mixed_windows),
+    "wide_deep": (ranker, {"network": "wide_deep"}, None),
+    "deep_fm": (ranker, {"network": "deep_fm"}, None),
+    "din": (ranker, {"network": "din"}, None),
+    "shared_bottom": (ranker, {"network": "shared_bottom"}, None),
+    "mmoe, uwl": (ranker, {"network": "mmoe", "weighting": "uwl"}, None),
+    "ple, metabalance": (ranker, {"network": "ple", "weighting": "metabalance"}, None),
+    "ple, gradnorm": (ranker, {"network": "ple", "weighting": "gradnorm"}, None),
+    "esmm": (ranker, {"network": "esmm"}, None),
 }
 
 
@@ -127,18 +213,60 @@ def train(name, folder, n, seed=0, epochs=EPOCHS):
     make, arguments, loader = MODELS[name]
     torch.manual_seed(seed)
     model, logger, steps = make(**arguments), CurveLogger(), Steps()
-    settings = RankingConfig(
-        max_epochs=epochs, gpus=0, early_stopping_patience=0, progress_bar=False, devices=n, checkpoint_dir=str(folder),
-        random_seed=seed, resume=True, monitor="val_loss" if make is rqvae else "val_ndcg_at_10",
-        monitor_mode="min" if make is rqvae else "max",
-    )  # fmt: skip
-    trainer = BaseTrainer(model, settings, logger)
-    trainer.setup_trainer()
-    trainer.trainer.callbacks.append(steps)
-    validation = rows(0) if loader is rows else window_loader(histories(), "validation", LONGEST, 7, seed)
-    trainer.train(loader(seed), validation)
+    fits = {ranker: fit_ranker, towers: fit_towers, etegrec: fit_etegrec}
+    with pytest.MonkeyPatch.context() as patch:
+        callbacks = BaseTrainer._callbacks
+        patch.setattr(BaseTrainer, "_callbacks", lambda trainer: [*callbacks(trainer), steps])
+        fits.get(make, fit)(model, logger, loader, folder, n, seed, epochs)
     final = {key: value.numpy().copy() for key, value in model.state_dict().items()}
     return {"steps": steps.weights, "draws": steps.draws, "rows": logger.rows, "final": final}
+
+
+def fit(model, logger, loader, folder, n, seed, epochs):
+    settings = RankingConfig(
+        max_epochs=epochs, gpus=0, early_stopping_patience=0, progress_bar=False, devices=n, checkpoint_dir=str(folder),
+        random_seed=seed, resume=True, monitor="val_loss" if loader is rows else "val_ndcg_at_10",
+        monitor_mode="min" if loader is rows else "max",
+    )  # fmt: skip
+    validation = rows(0) if loader is rows else window_loader(histories(), "validation", LONGEST, 7, seed)
+    BaseTrainer(model, settings, logger).train(loader(seed), validation)
+
+
+def fit_etegrec(model, logger, loader, folder, n, seed, epochs):
+    """A whole cycle, and the final stage."""
+    settings = ETEGRecTrainingConfig(
+        max_epochs=epochs, final_max_epochs=1, gpus=0, early_stopping_patience=0, final_early_stopping_patience=0,
+        progress_bar=False, devices=n, checkpoint_dir=str(folder), random_seed=seed, resume=True,
+    )  # fmt: skip
+    ETEGRecTrainer(model, settings, logger).train(
+        loader(seed), window_loader(histories(), "validation", LONGEST, 7, seed)
+    )
+
+
+def fit_towers(model, logger, loader, folder, n, seed, epochs):
+    counts = torch.from_numpy(np.bincount(histories().items, minlength=N_ITEMS + 1))
+    MatchTrainer(
+        model, LIST_WISE, n_epoch=epochs, earlystop_patience=0, model_path=str(folder), in_batch_neg=True,
+        item_counts=counts, catalogue={"target": torch.arange(1, N_ITEMS + 1)}, model_logger=logger, seed=seed,
+        resume=True, progress_bar=False, devices=n,
+    ).fit(loader(seed), window_loader(histories(), "validation", LONGEST, 7, seed))  # fmt: skip
+
+
+def fit_ranker(model, logger, loader, folder, n, seed, epochs):
+    """Its last batch of candidates that validate has a single row."""
+    shared = {
+        "n_epoch": epochs, "earlystop_patience": 0, "model_path": str(folder), "model_logger": logger, "resume": True,
+        "progress_bar": False, "devices": n,
+    }  # fmt: skip
+    loaders = rated(model.kind, 33, seed), rated(model.kind, 32, None)
+    if model.kind in CLICK_NETWORKS:
+        CTRTrainer(model, seed=seed, **shared).fit(*loaders)
+        return
+    tasks = ["classification"] * 3 if model.kind == "esmm" else ["classification", "regression"]
+    weighting = None if model.weighting == "equal" else {"method": model.weighting}
+    MTLTrainer(model, tasks, adaptive_params=weighting, earlystop_taskid=model.click_task, **shared).fit(
+        *loaders, seed=seed
+    )
 
 
 def train_all(folder, n):
@@ -152,10 +280,16 @@ def together(tmp_path_factory):
     return run_together(train_all, folder, folder, 2)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process learns of each model."""
+    return train_all(tmp_path_factory.mktemp("alone"), 1)
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_two_processes_have_the_weights_of_one_after_each_step(tmp_path, together, name):
+def test_two_processes_have_the_weights_of_one_after_each_step(together, alone, name):
     first, second = (each[name] for each in together)
-    alone = train(name, tmp_path, 1)
+    alone = alone[name]
     assert len(first["steps"]) == len(alone["steps"]) > EPOCHS
     np.testing.assert_allclose(first["steps"], alone["steps"], rtol=0, atol=1e-5)
     np.testing.assert_array_equal(first["steps"], second["steps"])
@@ -165,11 +299,10 @@ def test_two_processes_have_the_weights_of_one_after_each_step(tmp_path, togethe
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_first_process_alone_has_curves_and_they_are_those_of_one(tmp_path, together, name):
+def test_the_first_process_alone_has_curves_and_they_are_those_of_one(together, alone, name):
     first, second = (each[name] for each in together)
-    alone = train(name, tmp_path, 1)["rows"]
     assert second["rows"] == {}
-    assert first["rows"] == {epoch: pytest.approx(row, rel=1e-5) for epoch, row in alone.items()}
+    assert first["rows"] == {epoch: pytest.approx(row, rel=1e-5) for epoch, row in alone[name]["rows"].items()}
 
 
 def test_dropout_differs_between_processes(together):
@@ -274,17 +407,11 @@ def test_a_loader_that_gives_each_process_whole_batches_is_refused(tmp_path):
     assert run_together(refuse_whole_batches, tmp_path, tmp_path / "run") == [True, True]
 
 
-def test_a_model_that_is_not_fit_is_refused_before_it_trains(tmp_path):
+def test_a_model_that_is_not_in_the_table_is_refused_before_it_trains(tmp_path):
     settings = RankingConfig(gpus=0, devices=2, checkpoint_dir=str(tmp_path), progress_bar=False)
-    with pytest.raises(UserError, match=r"^Scaled cannot be trained by 2 processes: nothing is known of it; set train"):
+    with pytest.raises(UserError, match=r"^Scaled cannot be trained by 2 processes: it is not known to learn the same"):
         BaseTrainer(type("Scaled", (SASRec,), {})(9), settings, CurveLogger()).setup_trainer()
-    with pytest.raises(UserError, match=r"^train_two_tower cannot be trained by 2 processes: its layers normalise by"):
-        refuse_unfit("train_two_tower", 2)
-    with pytest.raises(UserError, match=r"^RqVae cannot be trained by 2 processes: its codes follow the mean of"):
-        refuse_unfit("RqVae", 2, rqvae(quantizer="ema").modules())
-    refuse_unfit("RqVae", 1, rqvae(quantizer="ema").modules())
-    refuse_unfit("train_two_tower", 1)
-    refuse_unfit("train_sasrec", 2)
+    assert fitness_of("Scaled", 1) is None
 
 
 def test_the_table_of_what_is_fit_names_all_that_trains():

@@ -1,6 +1,7 @@
 """Quantizers: a vector becomes a code of one codebook, or a row of codes, each of what the level before left over."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,10 +13,30 @@ from genrec.codes.tokenizer.kmeans import kmeans, nearest, squared_distances
 from genrec.codes.tokenizer.sinkhorn import log_transport_plan
 
 
+def _same(rows: Tensor) -> Tensor:
+    return rows
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a quantizer that is given a share of a batch, in one of several processes, knows all of it.
+
+    Attributes:
+        gathered: rows of the share to those of the whole batch.
+        own: rows of the whole batch to those of the share.
+    """
+
+    gathered: Callable[[Tensor], Tensor] = _same
+    own: Callable[[Tensor], Tensor] = _same
+
+
 class VectorQuantizer(nn.Module):
     """The nearest vector of one codebook, with a straight-through gradient (van den Oord et al. 2017).
 
     The commitment loss comes back multiplied by its weight, so that callers add it plainly.
+
+    Attributes:
+        sharing: for those that in training look at a batch as a whole; by default what they are given is all.
 
     Example:
         >>> quantizer = VectorQuantizer(num_embeddings=2, embedding_dim=1, commitment_cost=0.5)
@@ -29,6 +50,7 @@ class VectorQuantizer(nn.Module):
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.commitment_cost = commitment_cost
+        self.sharing = Sharing()
         self.codebook = nn.Parameter(torch.empty(num_embeddings, embedding_dim))
         nn.init.uniform_(self.codebook, -1 / num_embeddings, 1 / num_embeddings)
 
@@ -80,7 +102,8 @@ class SinkhornQuantizer(VectorQuantizer):
     def choose(self, inputs: Tensor) -> Tensor:
         if not self.training:
             return super().choose(inputs)
-        return log_transport_plan(squared_distances(inputs, self.codebook.detach())).argmax(1)
+        distances = squared_distances(self.sharing.gathered(inputs), self.codebook.detach())
+        return self.sharing.own(log_transport_plan(distances).argmax(1))
 
 
 class RotationQuantizer(VectorQuantizer):
@@ -116,7 +139,7 @@ class EMAQuantizer(VectorQuantizer):
     def quantize(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         vectors, commitment_loss, embedding_loss, codes = super().quantize(inputs)
         if self.training:
-            self.follow(inputs.detach(), codes)
+            self.follow(self.sharing.gathered(inputs.detach()), self.sharing.gathered(codes))
         return vectors, commitment_loss, torch.zeros_like(embedding_loss), codes
 
     @torch.no_grad()
@@ -205,6 +228,11 @@ class ResidualQuantizer(nn.Module):
             kinds[:-1] = [VectorQuantizer] * (num_levels - 1)
         levels = (kind(num_embeddings, embedding_dim, commitment_cost) for kind in kinds)
         self.levels: Sequence[VectorQuantizer] = nn.ModuleList(levels)  # type: ignore[assignment]
+
+    def share_batches(self, sharing: Sharing) -> None:
+        """Be given a share of each batch from now on; see `Sharing`."""
+        for level in self.levels:
+            level.sharing = sharing
 
     @property
     def num_embeddings(self) -> int:

@@ -12,12 +12,14 @@ others train the recommender, the tokenizer frozen. The final stage trains the r
 this and says where paper, published code and this one differ.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genrec.codes.tokenizer.code_health import code_health
+from genrec.layers.processes import gathered_padded, summed, total_of, weight_of
 from genrec.models.etegrec.alignment import (
     first_occurrences,
     preference_semantic_alignment,
@@ -136,13 +138,15 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
         self._log_means(self._step(losses["loss"]), batch)
 
     def _log_means(self, figures: dict[str, Tensor], batch: dict[str, Tensor]) -> None:
-        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
+        size = total_of(len(batch["target"]), self.device)
+        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """`loss` and its unweighted terms, by the epoch's phase.
 
         A tokenizer epoch minimises vq + mu SIA + lambda PSA (equation 17), a recommender epoch code + mu SIA +
         lambda PSA (equation 18), the final stage code alone; together they are the ablation without alternation.
+        Of several processes each has the code loss of its share, and all of them the other terms of the whole batch.
 
         Args:
             batch: `history` (batch, length) and `target`, (batch,) or (batch, n), int64 item_ids; target 0 = none.
@@ -150,16 +154,20 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
         target = batch["target"].view(len(batch["history"]), -1)
         weights = self.alignment_weights
         terms: dict[str, Tensor] = {}
+        projections: Sequence[Tensor] = ()
         if self.trains_recommender:
-            logits, sequence, preference = self(batch["history"], target)
-            terms["code_loss"] = self.generator.code_loss(logits, target)
+            logits, *projections = self(batch["history"], target)
+            n_known = (target != 0).sum()
+            terms["code_loss"] = self.generator.code_loss(logits, target) * weight_of(n_known, summed(n_known))
         elif weights:
             with torch.no_grad():
-                sequence, preference = self.projections(batch["history"], target)
+                projections = self.projections(batch["history"], target)
         if self.trains_tokenizer or weights:
+            target, *projections = gathered_padded(target, *(projections if weights else ()))
             known = target != 0
             rows = first_occurrences(target[known])
             embeddings = self.item_embeddings[target[known][rows]]
+            projections = [each[known][rows] for each in projections]
             with torch.set_grad_enabled(self.trains_tokenizer):
                 latents = self.tokenizer.encode(embeddings)
                 quantized = self.tokenizer.quantizer(latents)
@@ -169,11 +177,9 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
             terms["vq_loss"] = vq_losses["total_loss"]
         if "sia_loss" in weights:
             distances = self.tokenizer.quantizer.distances
-            terms["sia_loss"] = sequence_item_alignment(
-                distances(sequence[known][rows]), distances(latents), self.sia_sign
-            )
+            terms["sia_loss"] = sequence_item_alignment(distances(projections[0]), distances(latents), self.sia_sign)
         if "psa_loss" in weights:
-            terms["psa_loss"] = preference_semantic_alignment(reconstructed, preference[known][rows])
+            terms["psa_loss"] = preference_semantic_alignment(reconstructed, projections[1])
         total = torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
         return {"loss": total, **terms}
 
@@ -210,10 +216,10 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Full ranking of the target by a constrained search."""
-        size = len(batch["target"])
-        found = self.generate(batch["history"], self.n_beams).items
+        n_users = len(batch["target"])
+        size, found = total_of(n_users, self.device), self.generate(batch["history"], self.n_beams).items
         for name, value in found_figures(found, batch["history"], batch["target"]).items():
-            self.log(f"val_{name}", value, batch_size=size)
+            self.log(f"val_{name}", value * weight_of(n_users, size), batch_size=size, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Joint stage: one AdamW and one cosine a module, the tokenizer's first; final stage: the recommender's."""

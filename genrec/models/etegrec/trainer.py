@@ -10,12 +10,14 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from genrec.layers.processes import of_the_first, process_rank, wait_for_all
 from genrec.models.etegrec.module import ETEGRec
 from genrec.storage.checkpoint import read_own_checkpoint, refuse_another_network, write_checkpoint
 from genrec.training.base import BaseTrainer
 from genrec.training.config import RankingConfig, TrainingConfig
 from genrec.training.curves import CurveLogger
 from genrec.training.lightning import Logger
+from genrec.training.processes import start_processes
 
 
 @dataclass
@@ -52,6 +54,7 @@ class ETEGRecTrainer(BaseTrainer):
 
         The model ends with the better of both stages' best states, the joint one where they are equal.
         """
+        start_processes(self.config.devices, self.config.num_nodes, self.config.gpus)
         if not self.config.resume:
             # another run's, which a later resumption must not take for this one's
             for old in (self._joint_file, self._directory / "final" / "last.ckpt"):
@@ -62,6 +65,7 @@ class ETEGRecTrainer(BaseTrainer):
             self.train_final_stage(train_dataloader, val_dataloader)
             if not self.config.final_starts_anew and not self._is_better(self.score, joint_score):
                 self._load_joint_state()
+        wait_for_all()  # whoever comes first may remove the files
 
     def summary(self) -> dict[str, float]:
         """`CurveLogger.summary` of the state that `train` kept."""
@@ -72,7 +76,7 @@ class ETEGRecTrainer(BaseTrainer):
     def train_joint_stage(self, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None) -> None:
         """Tokenizer and recommender in turns; ends with the best validation's weights and code table."""
         if self.config.resume and self._load_joint_stage():
-            if not (self._directory / "final" / "last.ckpt").exists():
+            if process_rank() == 0 and not (self._directory / "final" / "last.ckpt").exists():
                 sys.stderr.write(f"resuming {self.config.experiment_name} after the joint stage\n")
             return
         config = replace(
@@ -99,6 +103,7 @@ class ETEGRecTrainer(BaseTrainer):
     def _train_stage(
         self, config: TrainingConfig, train_dataloader: DataLoader[Any], val_dataloader: DataLoader[Any] | None
     ) -> None:
+        self.model.requires_grad_()  # DDP averages what is trainable now, whatever the last epoch froze
         stage = BaseTrainer(self.model, config, self.logger)
         stage.train(train_dataloader, val_dataloader)
         self.trainer = stage.trainer
@@ -121,7 +126,9 @@ class ETEGRecTrainer(BaseTrainer):
     def _save_joint_stage(self) -> None:
         rows = self.logger.rows if isinstance(self.logger, CurveLogger) else {}
         content = {"state_dict": self.model.state_dict(), "curves": rows, "score": self.score}
-        write_checkpoint(content, self._joint_file)
+        if process_rank() == 0:
+            write_checkpoint(content, self._joint_file)
+        wait_for_all()
 
     def _load_joint_stage(self) -> bool:
         """Whether the joint stage has ended; if so, its result."""
@@ -135,7 +142,9 @@ class ETEGRecTrainer(BaseTrainer):
 
     def _load_joint_state(self) -> dict[str, Any] | None:
         """Give the model the joint stage's best state; what its file holds, None where there is none."""
-        content = read_own_checkpoint(self._joint_file)
+        # of several processes one decides, since it removes what is damaged
+        is_there = of_the_first(lambda: read_own_checkpoint(self._joint_file) is not None)
+        content = read_own_checkpoint(self._joint_file) if is_there else None
         if content is not None:
             refuse_another_network(self.model, content["state_dict"], self._joint_file)
             self.model.load_state_dict(content["state_dict"], strict=True)

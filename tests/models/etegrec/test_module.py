@@ -273,7 +273,7 @@ def test_validation_ranks_by_a_constrained_search_of_the_given_width(built, monk
         return GeneratedItems(torch.tensor(items), torch.zeros(3, n_beams))
 
     monkeypatch.setattr(model, "generate", generate)
-    monkeypatch.setattr(model, "log", lambda name, value, batch_size: logged.update({name: value.item()}))
+    monkeypatch.setattr(model, "log", lambda name, value, **how: logged.update({name: value.item()}))
     model.validation_step(batch(), 0)
     kept = {"val_ndcg_at_10": (1 + 1 / math.log2(3) + 0) / 3, "val_recall_at_10": 2 / 3}
     assert logged == pytest.approx({**kept, **{f"{name}_excluded": value for name, value in kept.items()}})
@@ -283,7 +283,7 @@ def test_what_a_narrow_search_misses_is_no_hit(built, monkeypatch):
     model, logged = built(n_beams=3), {}
     found = GeneratedItems(torch.tensor([[1, 7, 2], [1, 2, 4], [1, 2, 3]]), torch.zeros(3, 3))
     monkeypatch.setattr(model, "generate", lambda history, n_beams: found)
-    monkeypatch.setattr(model, "log", lambda name, value, batch_size: logged.update({name: value.item()}))
+    monkeypatch.setattr(model, "log", lambda name, value, **how: logged.update({name: value.item()}))
     model.validation_step(batch(), 0)
     kept = {"val_ndcg_at_10": 1 / math.log2(3) / 3, "val_recall_at_10": 1 / 3}
     excluded = {"val_ndcg_at_10_excluded": 1 / 3, "val_recall_at_10_excluded": 1 / 3}  # 1 is of the history
