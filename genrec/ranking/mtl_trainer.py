@@ -158,8 +158,8 @@ class MTLTrainer(TaskTrainer):
         task_types: `classification` (probabilities; AUC) or `regression` (mean squared error) for each task. ESMM has
             three: conversion, click, and both.
         adaptive_params: `{"method": "uwl"}`, `{"method": "metabalance", "relax_factor": 0.7, "beta": 0.9}`,
-            `{"method": "gradnorm", "alpha": 0.16}` or `{"method": "jd", "aggregator": "AlignedMTL"}`; by default the mean
-            of the losses. MetaBalance's main task is the first.
+            `{"method": "gradnorm", "alpha": 0.16}` or `{"method": "jd", "aggregator": "AlignedMTL"}`; by default the
+            mean of the losses. MetaBalance's main task is the first.
         earlystop_taskid: the task whose score chooses the best epoch.
         earlystop_mode: `max` or `min`; by default what suits the task's score.
     """
