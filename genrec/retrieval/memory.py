@@ -159,6 +159,7 @@ class BeamsWithMemory:
     def lists(self, split: Split, share: float) -> Tensor:
         """(n_examples, LIST) int64 item_ids, best first, 0 where neither has an item."""
         found, examples = self.found[split], self.histories.examples(split).cut(self.memory.num_items)
+        n_users = users_at_once(self.histories.n_items, BATCH)
 
         def best_of(rows: slice) -> Tensor:
             history = torch.from_numpy(self.histories.padded(examples.take(np.arange(len(examples))[rows]))).long()
@@ -166,7 +167,6 @@ class BeamsWithMemory:
             best = top_items(both, LIST)
             return best.masked_fill(both.gather(1, best) == -torch.inf, 0)
 
-        n_users = users_at_once(self.histories.n_items, BATCH)
         return torch.cat(over_batches(best_of, [slice(at, at + n_users) for at in range(0, len(examples), n_users)]))
 
     def best_share(self, shares: Sequence[float], batch_size: int) -> float:

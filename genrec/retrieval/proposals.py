@@ -29,13 +29,13 @@ def retrieve(
         device: where it computes; what it finds lies on the CPU.
     """
     examples = histories.examples(split)
+    batch_size = users_at_once(histories.n_items, batch_size)
 
     def found_for(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         batch = examples.take(rows).cut(max_history)
         items, log_probs = search(torch.from_numpy(histories.padded(batch)).long().to(device))
         return items.cpu(), log_probs.cpu()
 
-    batch_size = users_at_once(histories.n_items, batch_size)
     rows = np.arange(len(examples))
     found = over_batches(found_for, (rows[start : start + batch_size] for start in range(0, len(rows), batch_size)))
     items = torch.cat([each for each, _ in found])

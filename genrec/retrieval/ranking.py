@@ -72,7 +72,8 @@ def rank_by_scores(
         return top_items(scores, k).cpu(), top_items(scores.scatter(1, seen, -torch.inf), k).cpu()
 
     examples = histories.examples(split)
-    parts = over_batches(best_of, _batches(examples, users_at_once(histories.n_items, batch_size), progress_bar))
+    batch_size = users_at_once(histories.n_items, batch_size)
+    parts = over_batches(best_of, _batches(examples, batch_size, progress_bar))
     lists = {name: _in_order([part[place] for part in parts], examples) for place, name in enumerate(PROTOCOLS)}
     return RankedItems(lists, torch.from_numpy(histories.targets(examples)).long())
 

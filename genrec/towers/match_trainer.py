@@ -170,12 +170,13 @@ class MatchModule(TaskModule):
         """The rank of each target of all processes, (n_targets,)."""
         items = {name: value.to(self.targets[0].device) for name, value in self.catalogue.items()}
         vectors, item_ids = self._vectors("item", items).float(), items[self.item_name]
-        return torch.cat(
-            [
-                gathered(_ranks_of(users.float(), vectors, item_ids, targets))
-                for users, targets in zip(self.users, self.targets, strict=True)
-            ]
-        )
+
+        def ranks_of(users: Tensor, targets: Tensor) -> Tensor:
+            n_users = users_at_once(len(item_ids), len(users))
+            parts = zip(users.split(n_users), targets.split(n_users), strict=True)
+            return torch.cat([ranks_of_targets(some.float() @ vectors.T, item_ids, those) for some, those in parts])
+
+        return torch.cat([gathered(ranks_of(*batch)) for batch in zip(self.users, self.targets, strict=True)])
 
 
 class MatchTrainer(TaskTrainer):
@@ -375,13 +376,6 @@ def tower_vectors(network: nn.Module, tower: str, x: Batch) -> Tensor:
     finally:
         network.mode = before  # type: ignore[assignment]
     return vectors.flatten(1)
-
-
-def _ranks_of(users: Tensor, vectors: Tensor, item_ids: Tensor, targets: Tensor) -> Tensor:
-    """As `ranks_of_targets`, of some users at once."""
-    n_users = users_at_once(len(item_ids), len(users))
-    parts = zip(users.split(n_users), targets.split(n_users), strict=True)
-    return torch.cat([ranks_of_targets(some @ vectors.T, item_ids, theirs) for some, theirs in parts])
 
 
 def ranks_of_targets(scores: Tensor, item_ids: Tensor, targets: Tensor) -> Tensor:
