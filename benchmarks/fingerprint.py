@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from genrec.pipeline.processor import can_be_portable, portable_environment
+from genrec.processor import can_be_portable, portable_environment
 
 TABLE = Path(__file__).parents[1] / "docs" / "fingerprints.json"
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")

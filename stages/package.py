@@ -12,6 +12,7 @@ from genrec.params.generate_candidates import GenerateCandidates
 from genrec.params.package import Package
 from genrec.params.reading import read_section, read_seed
 from genrec.params.train_ranker import TrainRanker
+from genrec.params.trainer import Trainer
 from genrec.pipeline.command import run_stage
 from genrec.serving.packaging import TOKENIZER, Origin, PackagedModel, RankedBy, Sources, Weights, write_package
 from genrec.storage.output import read_metrics, write_metrics
@@ -43,9 +44,9 @@ def main() -> None:
         weights[generator.ranked_name] = Weights(RANKER, RANKERS / generator.checkpoint.name)
         ranks[generator.name] = ranks[generator.with_memory_name] = generator.ranks_file
     sources = Sources(HISTORIES, ITEMS, USERS, CODE_TABLE, ITEM_EMBEDDINGS, TRANSITIONS, weights, ranks)
-    write_metrics(
-        write_package(PACKAGE, [models[name] for name in chosen], n_beams, sources, origin_of_codes()), METRICS
-    )
+    portable, origin = read_section(Trainer).portable, origin_of_codes()
+    figures = write_package(PACKAGE, [models[name] for name in chosen], n_beams, sources, origin, portable)
+    write_metrics(figures, METRICS)
 
 
 def origin_of_codes() -> Origin:

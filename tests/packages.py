@@ -78,7 +78,8 @@ class World:
             self.folder / "codes.npy", self.folder / "embeddings.npy", self.folder / "transitions.npz", weights,
             {name: self.folder / f"{model.base}.npz" for name, model in models.items() if model.ranker is None},
         )  # fmt: skip
-        write_package(self.package, [models[name] for name in names or ("sasrec", "tiger")], N_BEAMS, sources, origin)
+        chosen = [models[name] for name in names or ("sasrec", "tiger")]
+        write_package(self.package, chosen, N_BEAMS, sources, origin, portable=True)
 
 
 def make_world(folder: Path, seed: int = 0) -> World:

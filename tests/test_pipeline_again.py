@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from genrec.pipeline.execution import PUBLISHING
-from genrec.pipeline.processor import can_be_portable
+from genrec.processor import can_be_portable
 
 pytestmark = pytest.mark.pipeline
 

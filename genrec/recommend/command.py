@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from genrec.errors import UserError
 from genrec.pipeline.command import run_command
+from genrec.recommend.instructions import PACKAGE
 from genrec.storage.files import user_path
 
 if TYPE_CHECKING:
     from genrec.serving.recommender import Answer
-
-PACKAGE = Path("data/package")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,12 +24,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 
 from genrec.errors import UserError
 from genrec.pipeline.command import run_command
+from genrec.recommend.instructions import PACKAGE
 from genrec.recommend.questions import MAX_BODY, MAX_K, Question
 from genrec.serving.live import Live
 from genrec.serving.package import Package
 from genrec.storage.files import user_path
 
-PACKAGE = Path("data/package")
 PAGE = Path(__file__).with_name("page.html")
 TOKEN = "GENREC_TOKEN"  # nosec B105
 OPEN_PATHS = ("/", "/health")  # the page holds nothing; who watches needs no token

@@ -14,16 +14,15 @@ from safetensors.torch import save
 
 from genrec.errors import UserError
 from genrec.sequences.histories import Histories
+from genrec.serving.folder import CURRENT, MANIFEST
 from genrec.serving.new_items import NewItems, extended_network, extended_table
 from genrec.serving.package import Package
 from genrec.serving.packaging import (
     ARGUMENTS,
     CARD,
-    CURRENT,
     EMBEDDINGS,
     HISTORIES,
     ITEMS,
-    MANIFEST,
     TABLES,
     TOKENIZER,
     TRANSITIONS,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from genrec.errors import UserError
-from genrec.serving.packaging import MANIFEST, resolved
+from genrec.serving.folder import MANIFEST, resolved
 
 T = TypeVar("T")
 Stamp = tuple[int, int, int]

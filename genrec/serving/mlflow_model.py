@@ -2,13 +2,16 @@
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from genrec.serving.recommender import Recommender, Request
+from genrec.serving.folder import compute_as
+
+if TYPE_CHECKING:
+    from genrec.serving.recommender import Request
 
 COLUMNS = ["request", "rank", "item", "title", "score", "source"]
 PARAMS = ("k", "model", "boost", "exclude_history", "temperature", "seed", "without_last")
@@ -18,7 +21,11 @@ class PackagedRecommender(PythonModel):
     """A frame with a column `user`, or `items` (keys with commas between, or lists), to a row a recommendation."""
 
     def load_context(self, context: Any) -> None:
-        self.recommender = Recommender.load(Path(context.artifacts["package"]))
+        package = Path(context.artifacts["package"])
+        compute_as(package)
+        from genrec.serving.recommender import Recommender  # which loads torch
+
+        self.recommender = Recommender.load(package)
 
     # without types: MLflow takes those of the input for a schema, and knows none for frames
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
@@ -42,7 +49,9 @@ class PackagedRecommender(PythonModel):
         return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _request(row: Mapping[Hashable, Any], shared: dict[str, Any]) -> Request:
+def _request(row: Mapping[Hashable, Any], shared: dict[str, Any]) -> "Request":
+    from genrec.serving.recommender import Request  # after the package was loaded, as torch is
+
     user, items = row.get("user"), row.get("items")
     if isinstance(user, str) and user:
         return Request(user=user, **shared)

@@ -10,7 +10,8 @@ from typing import Any
 
 from genrec.errors import UserError
 from genrec.serving.catalogue import AGAIN, Catalogue
-from genrec.serving.packaging import ARGUMENTS, FORMAT, MANIFEST, TOKENIZER, WEIGHTS, Origin, PackagedModel, resolved
+from genrec.serving.folder import MANIFEST, resolved
+from genrec.serving.packaging import ARGUMENTS, FORMAT, TOKENIZER, WEIGHTS, Origin, PackagedModel
 
 # what a package names is imported: nothing but networks of the project
 NETWORKS = ("genrec.networks.", "genrec.ranking.ranker.", "genrec.codes.tokenizer.rqvae.")

@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 
 from genrec.errors import UserError
 from genrec.sequences.histories import Histories
+from genrec.serving.folder import MANIFEST
 from genrec.storage.files import load_arrays, save_arrays
 from genrec.storage.output import replaced
 
-FORMAT = 2
-MANIFEST, CARD, TABLES, HISTORIES = "package.json", "README.md", "tables.npz", "histories.npz"
+FORMAT = 3
+CARD, TABLES, HISTORIES = "README.md", "tables.npz", "histories.npz"
 TRANSITIONS = "transitions.npz"
 ITEMS, USERS, RANKS = "items.parquet", "users.parquet", "validation_ranks.npz"
 ARGUMENTS, WEIGHTS = "config.json", "model.safetensors"
 # of the frozen tokenizer, and what it was trained on
 TOKENIZER, EMBEDDINGS = "tokenizer", "item_embeddings.npz"
-# in a folder of packages, the name of the one that answers
-CURRENT = "current"
 # whose opinion of a candidate every ranker is given
 SEQUENCE_MODEL = "sasrec"
 
@@ -133,13 +132,14 @@ class Sources:
 
 
 def write_package(
-    folder: Path, models: Sequence[PackagedModel], n_beams: int, sources: Sources, origin: Origin
+    folder: Path, models: Sequence[PackagedModel], n_beams: int, sources: Sources, origin: Origin, portable: bool
 ) -> dict[str, int]:
     """Write the package, whole or not at all; equal inputs give equal bytes.
 
     Args:
         models: the first answers where none is named.
         n_beams: of the searches, as in the evaluation whose lists the package gives.
+        portable: whether that computed with portable instructions, as answers then do.
 
     Returns:
         Figures about it: numbers of models, users and items, and its size in bytes.
@@ -173,6 +173,7 @@ def write_package(
             "models": [asdict(model) for model in models],
             "networks": {name: sources.weights[name].network for name in folders},
             "n_beams": n_beams,
+            "portable": portable,
             "n_users": histories.n_users,
             "n_items": histories.n_items,
             "n_trained": histories.n_items,
@@ -193,12 +194,6 @@ def seal(folder: Path, manifest: dict[str, Any]) -> None:
     manifest["version"] = hashlib.sha256((digest(files, folder) + json.dumps(named)).encode()).hexdigest()[:16]
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(model_card(manifest), encoding="utf-8")
-
-
-def resolved(folder: Path) -> Path:
-    """The package of a folder: itself, or of a folder of packages the one that its file `current` names."""
-    file = folder / CURRENT
-    return folder / Path(file.read_text(encoding="utf-8").strip()).name if file.is_file() else folder
 
 
 def digest(files: Sequence[Path], root: Path) -> str:

@@ -9,9 +9,10 @@ import pytest
 from fake_pipeline import PROJECT
 
 import stages
+from genrec import processor
 from genrec.params.reading import read_yaml
-from genrec.pipeline import processor
-from genrec.pipeline.processor import PORTABLE, begin_stage, can_be_portable, portable_environment
+from genrec.pipeline.stage_environment import begin_stage
+from genrec.processor import PORTABLE, can_be_portable, portable_environment
 
 PROBE = """
 '''What a stage of this name finds.'''

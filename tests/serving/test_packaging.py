@@ -82,7 +82,7 @@ def test_a_missing_or_damaged_file_is_said_in_one_line(world, name, content):
 
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
-    [("format", 99, "has format 99, but this version reads 2"), ("models", 3, "is no manifest of a package")],
+    [("format", 99, "has format 99, but this version reads 3"), ("models", 3, "is no manifest of a package")],
 )
 def test_another_manifest_is_refused(world, key, value, rule):
     file = world.package / "package.json"

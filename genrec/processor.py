@@ -1,17 +1,14 @@
-"""Which of a processor's instructions a stage computes with: those that all x86-64 have had since AVX2, or its own.
+"""Which of a processor's instructions a process computes with: those that all x86-64 have had since AVX2, or its own.
 
 Libraries of numbers look at the processor when they are loaded, and take other code for each, which adds in another
-order or has another exponential. `begin_stage` tells them, before any of them is loaded, to act as on a processor with
-AVX2, where `trainer.portable` asks for it. docs/machines.md holds what was measured.
+order or has another exponential. A stage (`genrec/pipeline/stage_environment.py`) and who answers from a package tell
+them, before any of them is loaded, to act as on a processor with AVX2. docs/machines.md holds what was measured.
 """
 
 import os
 import platform
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-
-from genrec.errors import UserError
 
 # Each concerns a primitive of benchmarks/primitives.py, or closes the same door of a library that stands beside.
 PORTABLE: Mapping[str, str] = {
@@ -40,29 +37,6 @@ FOREIGN = (
 )
 
 
-def begin_stage(without_trainer: tuple[str, ...]) -> None:
-    """Set the environment of this process, which runs a stage and has loaded none of the libraries.
-
-    A mistake in params.yaml is left to the stage, which reads it too and says what is wrong.
-
-    Args:
-        without_trainer: the stages that do not depend on `trainer`; one thread and portable is what they compute with.
-    """
-    portable, threads = True, 1
-    if _module() not in {f"stages.{name}" for name in without_trainer}:
-        # half a second of imports, which the stage that publishes must not wait for
-        from genrec.params.reading import read_section
-        from genrec.params.trainer import Trainer
-
-        try:
-            trainer = read_section(Trainer)
-        except UserError:
-            return
-        portable, threads = trainer.portable, trainer.num_threads
-    instructions = PORTABLE if portable and can_be_portable() else {}
-    _set(instructions, threads)
-
-
 def can_be_portable() -> bool:
     """Whether this is an x86-64 processor with AVX2; one of which the system tells nothing counts as one."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
@@ -74,21 +48,17 @@ def can_be_portable() -> bool:
 def portable_environment(threads: int) -> dict[str, str]:
     """This process's variables as a portable stage has them, for a process to be started."""
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    return {**kept, **_threads(threads), **PORTABLE}
+    return {**kept, **variables_of_threads(threads), **PORTABLE}
 
 
-def _set(instructions: Mapping[str, str], threads: int) -> None:
-    if instructions:
+def use_portable_instructions() -> None:
+    """Set the environment of this process, which has loaded none of the libraries, where its processor can."""
+    if can_be_portable():
         for name in FOREIGN:
             os.environ.pop(name, None)
-    os.environ.update({**_threads(threads), **instructions})
+        os.environ.update(PORTABLE)
 
 
-def _threads(number: int) -> dict[str, str]:
+def variables_of_threads(number: int) -> dict[str, str]:
     """For a library that torch does not tell; numpy's products by one thread, since two would add in another order."""
     return {"OMP_NUM_THREADS": str(number), "OPENBLAS_NUM_THREADS": "1"}
-
-
-def _module() -> str:
-    """What `python -m` was told to run, which it does not yet hand to the package that it imports first."""
-    return sys.orig_argv[sys.orig_argv.index("-m") + 1] if "-m" in sys.orig_argv[:-1] else ""
