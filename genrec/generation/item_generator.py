@@ -115,7 +115,8 @@ class ItemGenerator(nn.Module):
         tree = tree or self.prefix_tree
         on_cpu = history.device.type == "cpu"
         n_users = max(BEAM_ROWS // n_beams, 1) if on_cpu else len(history)
-        groups = list(of_like_length(history)) if on_cpu else [(torch.arange(len(history)), _without_padding(history))]
+        all_rows = torch.arange(len(history), device=history.device)
+        groups = list(of_like_length(history)) if on_cpu else [(all_rows, _without_padding(history))]
         found = [
             self._generate(piece, n_beams, tree, constrained, shape, random)
             for _, part in groups
@@ -123,7 +124,7 @@ class ItemGenerator(nn.Module):
         ]
         items, log_probs = torch.cat([part.items for part in found]), torch.cat([part.log_probs for part in found])
         check_ordered(log_probs, "log-probabilities of beams")
-        back = torch.cat([rows for rows, _ in groups]).argsort().to(history.device)
+        back = torch.cat([rows for rows, _ in groups]).argsort()
         return GeneratedItems(items[back], log_probs[back])
 
     def _generate(
