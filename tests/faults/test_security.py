@@ -151,7 +151,8 @@ class TestSecrets:
 
     def test_nothing_else_opens_a_port(self) -> None:
         opened = [(file, node) for file, name, _, node in CALLS if re.search(r"\.(bind|listen|serve_forever)$", name)]
-        assert places(opened) == []
+        # which asks for a free port, and closes it before anybody can reach it
+        assert [place.partition(":")[0] for place in places(opened)] == ["genrec/cluster/machine.py"]
 
 
 def test_a_full_copy_of_the_code_was_looked_at() -> None:

@@ -23,7 +23,10 @@ from genrec.training.curves import CurveLogger
 from stages import extract_embeddings, train_sasrec
 
 WORDS = {"columns": ["title"], "dim": 4}
-SETTINGS = {"embedding_dim": 8, "num_layers": 1, "max_history": 6, "max_epochs": 2, "batch_size": 16}
+SETTINGS = {
+    "embedding_dim": 8, "num_layers": 1, "max_history": 6, "max_epochs": 2, "batch_size": 16, "learning_rate": 0.001,
+    "input_norm": False, "learns_repeats": False, "shuffles_ties": False, "warmup_steps": 0, "schedule": "constant",
+}  # fmt: skip
 
 
 @pytest.fixture
