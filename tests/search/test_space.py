@@ -89,7 +89,7 @@ def test_spaces_that_differ_in_what_is_compared_have_other_digests(tmp_path: Pat
 
 
 def test_changed_values_are_those_that_the_overrides_say() -> None:
-    values = {"train_sasrec.learning_rate": 0.00003, "train_sasrec.input_norm": False, "train_sasrec.schedule": "constant"}
+    values = {"train_sasrec.learning_rate": 3e-5, "train_sasrec.input_norm": False, "train_sasrec.schedule": "constant"}
     told = dict(override.split("=") for override in overrides(values)[1::2])
     parsed = changed(CONTENT, {name: yaml.safe_load(text) for name, text in told.items()})
     assert check_params(parsed, "told") == check_params(changed(CONTENT, values), "changed")
