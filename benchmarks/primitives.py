@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrec.products import multiply_portably
+
 Made = Callable[[], Iterable[Any]]
 PRIMITIVES: dict[str, Made] = {}
 
@@ -428,6 +430,7 @@ def digest(made: Iterable[Any]) -> str:
 def fingerprints(threads: int) -> dict[str, str]:
     """Name of each primitive to the digest of what it gives on this processor."""
     torch.set_num_threads(threads)
+    multiply_portably()
     define_products()
     define_functions()
     define_optimizers()

@@ -18,7 +18,6 @@ from genrec.generation.generator import attend_one_step_further, first_step, inh
 from genrec.generation.t5 import EncoderBlock, RelativePositionBias
 from genrec.layers.dropout import SharedDropout
 from genrec.layers.initialization import initialize_weights
-from genrec.layers.processes import SAME_DRAWS
 
 
 class ItemwiseGenerator(nn.Module):
@@ -151,8 +150,7 @@ class ItemwiseGenerator(nn.Module):
         states = memory if target.shape == history.shape else self.last_state(memory, history[..., None])
         states, target = states[target != 0], target[target != 0]
         n_items = self.item_embedding.num_embeddings - 1
-        random = SAME_DRAWS.on(memory.device)
-        drawn = torch.randperm(n_items, device=memory.device, generator=random)[: num_negatives or n_items] + 1
+        drawn = torch.randperm(n_items, device=memory.device)[: num_negatives or n_items] + 1
         # float: the target's logit beside thousands of others is too fine for bfloat16
         others = (states @ self.item_embedding(drawn).T).float().masked_fill(drawn == target[:, None], -torch.inf)
         own = (states * self.item_embedding(target)).sum(-1, keepdim=True).float()

@@ -1,8 +1,16 @@
-"""Dropout whose random numbers cost a fifth on a CPU: one draw of 64 bits decides eight elements."""
+"""Dropout whose random numbers cost a fifth on a CPU: one draw of 64 bits decides eight elements.
+
+Processes that share a batch draw the masks of all its rows alike, and each takes those of its own.
+"""
+
+import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from genrec.layers.processes import WHOLE_BATCH, n_processes
 
 
 class Dropout(nn.Module):
@@ -21,15 +29,23 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.threshold == 0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type == "cpu":
+            return x * self.mask(x)
+        if n_processes() == 1:
             return F.dropout(x, self.p)
-        return x * self.mask(x)
+        return x * WHOLE_BATCH.share(F.dropout(x.new_ones(WHOLE_BATCH.shape(x.shape)), self.p))
 
     def mask(self, x: Tensor) -> Tensor:
         """0 with probability threshold / 256, else the factor that keeps the mean; of x's shape and dtype."""
-        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
-        return kept.to(x.dtype).mul_(256 / (256 - self.threshold))
+        return self._factors(WHOLE_BATCH.share(self._bytes(WHOLE_BATCH.shape(x.shape))), x.dtype)
+
+    def _bytes(self, shape: Sequence[int]) -> Tensor:
+        size = math.prod(shape)
+        draws = torch.empty(-(-size // 8), dtype=torch.int64).random_(-(2**63), None)
+        return draws.view(torch.uint8)[:size].view(shape)
+
+    def _factors(self, drawn: Tensor, dtype: torch.dtype) -> Tensor:
+        return (drawn >= self.threshold).to(dtype).mul_(256 / (256 - self.threshold))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -54,8 +70,9 @@ class SharedDropout(Dropout):
         self._drawn = None
 
     def mask(self, x: Tensor) -> Tensor:
-        size = x.numel()
+        shape = WHOLE_BATCH.shape(x.shape)
+        size = math.prod(shape)
         if self._drawn is None or len(self._drawn) < size or self._drawn.dtype != x.dtype:
-            self._drawn = super().mask(x.new_empty(size + self.SHIFTS))
+            self._drawn = self._factors(self._bytes((size + self.SHIFTS,)), x.dtype)
         begin = int(torch.randint(len(self._drawn) - size + 1, ()))
-        return self._drawn[begin : begin + size].view(x.shape)
+        return WHOLE_BATCH.share(self._drawn[begin : begin + size].view(shape))

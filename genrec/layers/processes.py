@@ -1,7 +1,8 @@
 """What processes that train together owe each other, so that they learn what one would; alone each function is idle.
 
 Each process has its share of every batch, and DistributedDataParallel takes the mean of the processes' gradients. What
-one process would compute of the whole batch, a mean or a draw, is therefore asked for here.
+one process would compute of the whole batch, a mean or a mask of dropout, is therefore asked for here. torch's own random
+numbers are the same in all processes: whatever is drawn is drawn for the whole batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from genrec.errors import UserError
-
-PRIME = 1_000_000_007  # between the seeds of two processes: torch keeps 32 bits of a seed
 
 Value = TypeVar("Value")
 Rows = TypeVar("Rows", NDArray[Any], Tensor)
@@ -154,30 +153,42 @@ def end_others() -> None:
         raise SystemExit
 
 
-class SameDraws:
-    """Random draws that are the same in all processes, such as a batch's negatives.
-
-    torch's own randomness differs between them, as dropout has to. What one process would draw from it, with no
-    dropout before, is what they draw from here.
-    """
+class WholeBatch:
+    """How a tensor of this process's rows lies in that of the whole batch, of which each process draws alike."""
 
     def __init__(self) -> None:
-        self._seed = 0
-        self._generators: dict[str, torch.Generator] = {}
+        self._n_own = self._n_rows = 1
 
-    def seed(self, seed: int) -> None:
-        """Seed these draws, and torch's own randomness by process."""
-        torch.manual_seed(seed + process_rank() * PRIME)
-        self._seed = seed
-        self._generators.clear()
+    def begin(self, n_own: int, device: torch.device) -> None:
+        """A step begins, with a batch of which this process has so many rows."""
+        if n_processes() > 1:
+            self._n_own, self._n_rows = n_own, total_of(n_own, device)
 
-    def on(self, device: torch.device) -> torch.Generator | None:
-        """The generator for a device; None, torch's own, where one process trains alone."""
+    def shape(self, share: Sequence[int]) -> tuple[int, ...]:
+        """The shape that the whole batch's tensor has: (rows, ...), or (rows * places, ...), to the same of all rows.
+
+        Raises:
+            ValueError: it does not have the same number of places for each row.
+        """
         if n_processes() == 1:
-            return None
-        if device.type not in self._generators:
-            self._generators[device.type] = torch.Generator(device).manual_seed(self._seed)
-        return self._generators[device.type]
+            return tuple(share)
+        return (self._n_rows * self._places(share[0]), *share[1:])
+
+    def share(self, whole: Tensor) -> Tensor:
+        """This process's part of a tensor of the shape that `shape` gave; alone, the tensor itself."""
+        if n_processes() == 1:
+            return whole
+        n_places = len(whole) // self._n_rows
+        return whole.unflatten(0, (self._n_rows, n_places))[process_rank() :: n_processes()].flatten(0, 1)
+
+    def _places(self, size: int) -> int:
+        n_places, rest = divmod(size, self._n_own)
+        if rest:
+            raise ValueError(
+                f"what is drawn for a batch of {self._n_own} rows must have the same number of places for each of "
+                f"them, but it has {size} in all"
+            )
+        return n_places
 
 
-SAME_DRAWS = SameDraws()
+WHOLE_BATCH = WholeBatch()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrec.errors import UserError
-from genrec.layers.processes import SAME_DRAWS, total_of, weight_of
+from genrec.layers.processes import total_of, weight_of
 from genrec.models.softmax import ItemSoftmax, VectorsOf
 from genrec.networks.generating.parallel import ParallelNetwork
 from genrec.retrieval.ranks import ranking_figures
@@ -84,8 +84,7 @@ class Parallel(ParallelNetwork, pl.LightningModule):
 
     def _digit_loss(self, states: Tensor, targets: Tensor) -> Tensor:
         """The mean cross-entropy of some digits: states (n, d), targets (n,)."""
-        random = SAME_DRAWS.on(states.device)
-        drawn = torch.randperm(self.num_digits, device=states.device, generator=random)[: self.num_trained_digits]
+        drawn = torch.randperm(self.num_digits, device=states.device)[: self.num_trained_digits]
         codes = self.digits[targets][:, drawn].long()
         return F.cross_entropy(self.logits_of_digits(states, drawn).flatten(0, 1), codes.flatten())
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from genrec.layers.log_sum_exp import log_sum_exp_of_products
-from genrec.layers.processes import SAME_DRAWS
 from genrec.networks.sequential.repeats import RepeatBias, visible_repeats
 
 VectorsOf = Callable[[Tensor], Tensor]
@@ -61,7 +60,7 @@ class ItemSoftmax:
     def _drawn(self, device: torch.device) -> Tensor:
         if self.num_negatives == self.n_items:
             return torch.arange(1, self.n_items + 1, device=device)
-        return torch.randperm(self.n_items, device=device, generator=SAME_DRAWS.on(device))[: self.num_negatives] + 1
+        return torch.randperm(self.n_items, device=device)[: self.num_negatives] + 1
 
     def _repeats(
         self, repeats: RepeatBias, states: Tensor, batch: dict[str, Tensor], vectors_of: VectorsOf

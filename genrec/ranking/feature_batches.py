@@ -35,8 +35,8 @@ class FeatureRows(Dataset[Any]):
         return self.n_rows
 
     def __getitem__(self, rows: NDArray[np.int64] | int) -> Any:
-        """(features, labels) of the rows, or the features alone where there are no labels."""
-        chosen = torch.as_tensor(rows)
+        """(features, labels) of this process's share of the rows, or the features alone where there are no labels."""
+        chosen = torch.as_tensor(rows if isinstance(rows, int) else share_of(rows))
         features = {name: value[chosen] for name, value in self.features.items()}
         return features if self.labels is None else (features, self.labels[chosen])
 
@@ -52,8 +52,7 @@ class InOrder(SharedSampler):
         return len(self._starts())
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        for rows in np.split(np.arange(self.n_rows), self._starts()[1:]):
-            yield share_of(rows)
+        yield from np.split(np.arange(self.n_rows), self._starts()[1:])
 
     def _starts(self) -> list[int]:
         starts = list(range(0, self.n_rows, self.batch_size))

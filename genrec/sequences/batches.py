@@ -27,10 +27,10 @@ class Windows(Dataset[dict[str, Tensor]]):
         self.examples = examples
 
     def __getitem__(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        """`history` (batch, longest) int64, padded with 0 on the right, and `target` (batch,) int64."""
-        examples = self.examples.take(rows)
+        """`history` (share, longest) int64, padded with 0 on the right, and `target` (share,) int64."""
+        examples, width = _own_share(self.examples.take(rows))
         return {
-            "history": torch.from_numpy(self.histories.padded(examples)).long(),
+            "history": torch.from_numpy(self.histories.padded(examples, width)).long(),
             "target": torch.from_numpy(self.histories.targets(examples)).long(),
         }
 
@@ -57,11 +57,12 @@ class Segments(Dataset[dict[str, Tensor]]):
     """A stretch of a history and the next item at each of its positions, for models that learn all of them at once."""
 
     def __getitem__(self, segments: DrawnExamples) -> dict[str, Tensor]:
-        """`history` and `target`, both (batch, longest) int64, padded with 0 on the right."""
-        following = Examples(segments.starts + 1, segments.ends + 1)
+        """`history` and `target`, both (share, longest) int64, padded with 0 on the right."""
+        inputs, width = _own_share(segments)
+        following = Examples(inputs.starts + 1, inputs.ends + 1)
         return {
-            "history": torch.from_numpy(segments.histories.padded(segments)).long(),
-            "target": torch.from_numpy(segments.histories.padded(following)).long(),
+            "history": torch.from_numpy(segments.histories.padded(inputs, width)).long(),
+            "target": torch.from_numpy(segments.histories.padded(following, width)).long(),
         }
 
 
@@ -72,11 +73,17 @@ class Rows(Dataset[dict[str, Tensor]]):
         self.features = features
 
     def __getitem__(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        return {"features": self.features[torch.from_numpy(rows)]}
+        return {"features": self.features[torch.from_numpy(share_of(rows))]}
+
+
+def _own_share(examples: Examples) -> tuple[Examples, int]:
+    """This process's windows of a whole batch's, and the width of the longest of all: what the batch is padded to."""
+    width = max(int(examples.lengths.max(initial=0)), 1)
+    return Examples(share_of(examples.starts), share_of(examples.ends)), width
 
 
 class SharedSampler(Sampler[Any]):
-    """One that gives each of the processes that train together its share of every batch."""
+    """One that draws whole batches, in all processes the same, of which the data set takes this process's share."""
 
 
 class BatchSampler(SharedSampler):
@@ -111,8 +118,7 @@ class BatchSampler(SharedSampler):
         random.shuffle(shuffled)
         drawn = shuffled[: self.n_drawn].astype(np.int64)
         lengths = self.lengths(drawn) if callable(self.lengths) else self.lengths[drawn]
-        for rows in grouped_batches(drawn, lengths, len(self), random):
-            yield share_of(rows)
+        yield from grouped_batches(drawn, lengths, len(self), random)
 
 
 class WindowSampler(SharedSampler):
@@ -186,7 +192,7 @@ class SegmentSampler(SharedSampler):
         order = random.permutation(len(segments))
         batches = grouped_batches(order, segments.lengths[order], self.n_batches, random)
         histories = self.histories.with_ties_shuffled(random) if self.shuffles_ties else self.histories
-        for rows in map(share_of, batches):
+        for rows in batches:
             yield DrawnExamples(segments.starts[rows], segments.ends[rows], histories)
 
     def _random(self) -> np.random.Generator:

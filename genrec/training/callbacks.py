@@ -3,7 +3,10 @@
 import sys
 from typing import Any
 
-from genrec.layers.processes import SAME_DRAWS
+import torch
+from torch import Tensor
+
+from genrec.layers.processes import WHOLE_BATCH
 from genrec.training.curves import CurveLogger
 from genrec.training.lightning import Callback, pl
 
@@ -11,7 +14,7 @@ from genrec.training.lightning import Callback, pl
 class EpochSeed(Callback):
     """Each epoch draws its random numbers from (seed, epoch) alone, so a resumed run equals an uninterrupted one.
 
-    Of processes that train together each draws its own, beside those that all draw alike.
+    Processes that train together draw alike, each time for their whole batch.
     """
 
     def __init__(self, seed: int) -> None:
@@ -22,7 +25,20 @@ class EpochSeed(Callback):
     ) -> None:
         # here and not at the epoch's start: creating the loader's iterator draws a number too
         if batch_idx == 0:
-            SAME_DRAWS.seed(self.seed * 1_000_003 + trainer.current_epoch)
+            torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
+        WHOLE_BATCH.begin(n_rows(batch), pl_module.device)
+
+
+def n_rows(batch: Any) -> int:
+    """The rows of a batch's first tensor.
+
+    Example:
+        >>> n_rows(({"history": torch.zeros(3, 7)}, torch.zeros(3)))
+        3
+    """
+    while not isinstance(batch, Tensor):
+        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
+    return len(batch)
 
 
 class EpochLines(Callback):

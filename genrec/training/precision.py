@@ -1,11 +1,11 @@
 """What a training computes with on this machine: what `trainer.precision: auto` means, and whether it is portable."""
 
-import os
 from typing import Any, Final
 
 import torch
 from torch.optim import Optimizer
 
+from genrec.products import computes_portably
 from genrec.training.lightning import MixedPrecision, Precision
 
 FLOAT32: Final = "32-true"
@@ -43,13 +43,8 @@ def precision_figure(asked: str, used: str) -> dict[str, float]:
 
 
 def processor_figure() -> dict[str, float]:
-    """Whether this process computes as each x86-64 processor with AVX2 does (1), or with all that its own has (0).
-
-    By what torch and MKL act on, not by what was asked: not every machine can be portable, and a program
-    that calls a stage's `main` has loaded them before.
-    """
-    is_portable = torch.backends.cpu.get_cpu_capability() == "AVX2" and os.environ.get("MKL_CBWR", "") == "COMPATIBLE"
-    return {"portable": float(is_portable)}
+    """Whether this process computes as each x86-64 processor with AVX2 does (1), or with all that its own has (0)."""
+    return {"portable": float(computes_portably())}
 
 
 def _gpu_is_fast() -> bool:

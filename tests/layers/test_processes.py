@@ -6,8 +6,9 @@ import torch
 from processes_together import run_together
 
 from genrec.errors import UserError
+from genrec.layers.dropout import Dropout, SharedDropout
 from genrec.layers.processes import (
-    SAME_DRAWS,
+    WHOLE_BATCH,
     gathered,
     gathered_padded,
     mean_of_all,
@@ -32,7 +33,6 @@ def widening(n_rows):
 
 def exchanges():
     rows = share_of(ROWS)
-    SAME_DRAWS.seed(5)
     cpu = torch.device("cpu")
     return {
         "processes": (process_rank(), n_processes()),
@@ -44,8 +44,6 @@ def exchanges():
         "padded": [each.tolist() for each in gathered_padded(*widening(len(rows)))],
         "means": [each.tolist() for each in mean_of_all([torch.tensor(process_rank() + 1.0), torch.zeros(2, 1)])],
         "first": of_the_first(process_rank),
-        "same": torch.rand(3, generator=SAME_DRAWS.on(cpu)).tolist(),
-        "own": torch.rand(3).tolist(),
     }
 
 
@@ -64,14 +62,39 @@ def test_two_processes_share_a_batch_and_know_the_whole_of_it(tmp_path):
     assert (first["weight"], second["weight"]) == (4 * 2 / 7, 3 * 2 / 7)
 
 
-def test_draws_for_all_are_those_of_one_process_and_dropout_differs(tmp_path):
-    first, second = run_together(exchanges, tmp_path)
-    alone = exchanges()
-    assert first["same"] == second["same"] == alone["same"]
-    assert first["own"] != second["own"]
+def masks():
+    """What dropout leaves of the rows, three features each, and of five places a row, as rows of their own."""
+    rows = share_of(ROWS)
+    WHOLE_BATCH.begin(len(rows), torch.device("cpu"))
+    torch.manual_seed(5)
+    shared = SharedDropout(0.5)
+    return {
+        "rows": Dropout(0.5)(torch.ones(len(rows), 3)),
+        "places": Dropout(0.5)(torch.ones(len(rows) * 5, 3)).view(len(rows), 5, 3),
+        "several layers": torch.stack([shared(torch.ones(len(rows), 4, 3)), shared(torch.ones(len(rows), 4, 3))], 1),
+    }
 
 
-def test_alone_all_rows_are_ones_own_and_torchs_own_randomness_draws():
+def test_each_process_drops_of_its_rows_what_one_process_drops_of_them(tmp_path):
+    first, second = run_together(masks, tmp_path)
+    for name, whole in masks().items():
+        assert whole.unique().tolist() == [0.0, 2.0]
+        assert first[name].tolist() == whole[0::2].tolist()
+        assert second[name].tolist() == whole[1::2].tolist()
+
+
+def uneven():
+    WHOLE_BATCH.begin(3, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"^what is drawn for a batch of 3 rows .* for each of them, but it has 7 in"):
+        Dropout(0.5)(torch.ones(7, 2))
+    return True
+
+
+def test_a_mask_that_is_not_of_the_batchs_rows_is_refused(tmp_path):
+    assert run_together(uneven, tmp_path) == [True, True]
+
+
+def test_alone_all_rows_are_ones_own():
     rows = torch.ones(2, 3)
     assert (process_rank(), n_processes()) == (0, 1)
     assert share_of(ROWS) is ROWS
@@ -80,7 +103,8 @@ def test_alone_all_rows_are_ones_own_and_torchs_own_randomness_draws():
     assert mean_of_all([rows])[0] is rows
     assert summed(rows) is rows
     assert weight_of(3, total_of(3, rows.device)) == 1
-    assert SAME_DRAWS.on(rows.device) is None
+    assert WHOLE_BATCH.share(rows) is rows
+    assert WHOLE_BATCH.shape(rows.shape) == (2, 3)
 
 
 def gradients():

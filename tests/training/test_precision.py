@@ -54,12 +54,17 @@ def test_only_what_auto_came_to_is_a_figure():
 
 
 @pytest.mark.parametrize(
-    ("torchs", "mkls", "expected"),
-    [("AVX2", "COMPATIBLE", 1.0), ("AVX512", "COMPATIBLE", 0.0), ("AVX2", None, 0.0), ("DEFAULT", None, 0.0)],
+    ("torchs", "mkls", "numpys", "expected"),
+    [
+        ("AVX2", "COMPATIBLE", "Haswell", 1.0),
+        ("AVX512", "COMPATIBLE", "Haswell", 0.0),
+        ("AVX2", "", "Haswell", 0.0),
+        ("AVX2", "COMPATIBLE", "", 0.0),
+        ("DEFAULT", "", "", 0.0),
+    ],
 )
-def test_a_training_is_portable_by_what_the_libraries_act_on(monkeypatch, torchs, mkls, expected):
+def test_a_training_is_portable_by_what_the_libraries_act_on(monkeypatch, torchs, mkls, numpys, expected):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: torchs)
-    monkeypatch.delenv("MKL_CBWR", raising=False)
-    if mkls is not None:
-        monkeypatch.setenv("MKL_CBWR", mkls)
+    monkeypatch.setenv("MKL_CBWR", mkls)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", numpys)
     assert processor_figure() == {"portable": expected}

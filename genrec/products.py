@@ -1,0 +1,72 @@
+"""Matrix products of a portable process: torch's are handed to the OpenBLAS that numpy has.
+
+Of MKL, which multiplies torch's matrices, only the branch without AVX gives all processors the same sums, and that takes
+almost three times as long. OpenBLAS does as it is told (`OPENBLAS_CORETYPE`): its kernels for AVX2, in blocks whose size
+depends on nothing else, on each processor. docs/decisions/17-products-by-openblas.md holds what was measured.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrec.processor import PORTABLE
+
+# None until torch's own products were replaced; they stay replaced as long as it is there
+_replaced: torch.library.Library | None = None
+
+
+def computes_portably() -> bool:
+    """Whether torch and the libraries beside it compute as on each x86-64 processor with AVX2.
+
+    By what torch acts on and not by what was asked: not every machine can be portable, and a program that calls a
+    stage's `main` has loaded the libraries before.
+    """
+    told = all(os.environ.get(name) == PORTABLE[name] for name in ("MKL_CBWR", "OPENBLAS_CORETYPE"))
+    return told and torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+def multiply_portably() -> None:
+    """Where this process is portable, let numpy multiply torch's matrices on the CPU, with gradients and without.
+
+    To be called once torch is loaded, before anything is computed; the second time does nothing. Products of a matrix
+    and a vector, and those within `scaled_dot_product_attention`, stay MKL's.
+    """
+    global _replaced
+    if _replaced is not None or not computes_portably():
+        return
+    _replaced = torch.library.Library("aten", "IMPL")
+    kernels: dict[str, Callable[..., Tensor]] = {"mm": _product, "bmm": _product, "addmm": _added, "baddbmm": _added}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Warning only once for all operators.*")  # that one was replaced
+        for name, kernel in kernels.items():
+            _replaced.impl(name, kernel, "CPU")
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """(..., m, k) and (..., k, n) to (..., m, n), of the same type."""
+    if a.dtype in (torch.float16, torch.bfloat16):  # numpy has no bfloat16
+        return _product(a.float(), b.float()).to(a.dtype)
+    product = torch.empty(*a.shape[:-1], b.shape[-1], dtype=a.dtype)
+    np.matmul(_readable(a).numpy(), _readable(b).numpy(), out=product.numpy())
+    return product
+
+
+def _readable(x: Tensor) -> Tensor:
+    """As it is where OpenBLAS can read its matrices row by row or column by column, else a copy."""
+    x = x.detach().resolve_conj().resolve_neg()
+    rows, columns = x.stride()[-2:]
+    n_rows, n_columns = x.shape[-2:]
+    is_readable = (columns == 1 and rows >= n_columns) or (rows == 1 and columns >= n_rows)
+    return x if is_readable else x.contiguous()
+
+
+def _added(to: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta * to + alpha * (a @ b); `to` broadcasts."""
+    product = _product(a, b)
+    if alpha != 1:
+        product *= alpha
+    return product if beta == 0 else product.add_(to, alpha=beta)
