@@ -1,13 +1,13 @@
 """Matrix products of a portable process: torch's are handed to the OpenBLAS that numpy has.
 
-Of MKL, which multiplies torch's matrices, only the branch without AVX gives all processors the same sums, and that takes
-almost three times as long. OpenBLAS does as it is told (`OPENBLAS_CORETYPE`): its kernels for AVX2, in blocks whose size
-depends on nothing else, on each processor. docs/decisions/17-products-by-openblas.md holds what was measured.
+Of MKL, which multiplies torch's matrices, only the branch without AVX gives all processors the same sums, and that
+takes almost three times as long. OpenBLAS does as it is told (`OPENBLAS_CORETYPE`): its kernels for AVX2, in blocks
+whose size depends on nothing else, on each processor. docs/decisions/17-products-by-openblas.md has what was measured.
 """
 
 import os
 import warnings
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from genrec.processor import PORTABLE
 
 # None until torch's own products were replaced; they stay replaced as long as it is there
-_replaced: torch.library.Library | None = None
+_replaced: Any = None
 
 
 def computes_portably() -> bool:
@@ -38,8 +38,9 @@ def multiply_portably() -> None:
     global _replaced
     if _replaced is not None or not computes_portably():
         return
-    _replaced = torch.library.Library("aten", "IMPL")
-    kernels: dict[str, Callable[..., Tensor]] = {"mm": _product, "bmm": _product, "addmm": _added, "baddbmm": _added}
+    library: Any = torch.library.Library
+    _replaced = library("aten", "IMPL")
+    kernels = {"mm": _product, "bmm": _product, "addmm": _added, "baddbmm": _added}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Warning only once for all operators.*")  # that one was replaced
         for name, kernel in kernels.items():

@@ -1,8 +1,8 @@
 """What processes that train together owe each other, so that they learn what one would; alone each function is idle.
 
 Each process has its share of every batch, and DistributedDataParallel takes the mean of the processes' gradients. What
-one process would compute of the whole batch, a mean or a mask of dropout, is therefore asked for here. torch's own random
-numbers are the same in all processes: whatever is drawn is drawn for the whole batch.
+one process would compute of the whole batch, a mean or a mask of dropout, is therefore asked for here. torch's own
+random numbers are the same in all processes: whatever is drawn is drawn for the whole batch.
 """
 
 from collections.abc import Callable, Sequence

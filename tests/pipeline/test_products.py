@@ -1,4 +1,4 @@
-"""A portable process multiplies torch's matrices by numpy's OpenBLAS: right, with gradients, and in no other process."""
+"""A portable process, and no other, multiplies torch's matrices by numpy's OpenBLAS: right, with gradients."""
 
 import os
 import subprocess
