@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrec.products import multiply_portably
+from genrec.training.products import multiply_portably
 
 Made = Callable[[], Iterable[Any]]
 PRIMITIVES: dict[str, Made] = {}

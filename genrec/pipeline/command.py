@@ -34,14 +34,7 @@ def run_stage(main: Callable[..., None], description: str | None, names: Sequenc
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run `main`; a `UserError`, or a full disk, is printed as one line and ends the process with status 1.
-
-    Where torch is loaded, a portable process multiplies portably from then on.
-    """
-    if "torch" in sys.modules:
-        from genrec.products import multiply_portably  # which loads torch; the stage that publishes does without
-
-        multiply_portably()
+    """Run `main`; a `UserError`, or a full disk, is printed as one line and ends the process with status 1."""
     try:
         main()
     except UserError as mistake:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec.errors import UserError
-from genrec.products import multiply_portably
 from genrec.serving.catalogue import Catalogue
 from genrec.serving.constrained import Ranked, RanksItems, Sampling, Scoring, Searching
 from genrec.serving.package import Package
@@ -141,12 +140,11 @@ class Recommender:
 
     @classmethod
     def load(cls, folder: Path) -> "Recommender":
-        """Open a package; a process that has its portable instructions multiplies portably from then on.
+        """Open a package.
 
         Raises:
             UserError: it is none, or is damaged.
         """
-        multiply_portably()
         return cls(Package.open(folder))
 
     @property

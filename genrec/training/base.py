@@ -31,6 +31,7 @@ from genrec.training.lightning import (
 from genrec.training.lightning_internals import after_each_epoch, batches_read, name_next_file, only_note_termination
 from genrec.training.precision import BFLOAT16, Bfloat16
 from genrec.training.processes import fitness_of, start_processes
+from genrec.training.products import multiply_portably
 
 HARMLESS_WARNINGS = (
     ".*does not have many workers.*",  # batches are built by whole-array indexing: workers would only copy them
@@ -74,6 +75,7 @@ class BaseTrainer:
         `train` and `test` do so themselves. What is changed on `self.trainer` before `train` holds for that training.
         """
         config = self.config
+        multiply_portably()
         check_gpus(config.gpus, several=config.devices)
         n_together = config.devices * config.num_nodes
         fitness = fitness_of(type(self.model).__name__, n_together)

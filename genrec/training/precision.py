@@ -5,8 +5,8 @@ from typing import Any, Final
 import torch
 from torch.optim import Optimizer
 
-from genrec.products import computes_portably
 from genrec.training.lightning import MixedPrecision, Precision
+from genrec.training.products import computes_portably
 
 FLOAT32: Final = "32-true"
 BFLOAT16: Final = "bf16-mixed"

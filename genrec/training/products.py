@@ -1,12 +1,16 @@
-"""Matrix products of a portable process: torch's are handed to the OpenBLAS that numpy has.
+"""Matrix products of a portable training: torch's are handed to the OpenBLAS that numpy has.
 
 Of MKL, which multiplies torch's matrices, only the branch without AVX gives all processors the same sums, and that
 takes almost three times as long. OpenBLAS does as it is told (`OPENBLAS_CORETYPE`): its kernels for AVX2, in blocks
 whose size depends on nothing else, on each processor. docs/decisions/17-products-by-openblas.md has what was measured.
+
+Only products that learn are its own. Its sums of a row depend on where the row stands among the others, which MKL's do
+not, and what a user is given must not depend on the batch.
 """
 
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,21 +34,52 @@ def computes_portably() -> bool:
 
 
 def multiply_portably() -> None:
-    """Where this process is portable, let numpy multiply torch's matrices on the CPU, with gradients and without.
+    """Where this process is portable, let numpy multiply torch's matrices on the CPU, wherever gradients are wanted.
 
-    To be called once torch is loaded, before anything is computed; the second time does nothing. Products of a matrix
-    and a vector, and those within `scaled_dot_product_attention`, stay MKL's.
+    The second time it does nothing. Without gradients, and within `scaled_dot_product_attention` or of a matrix and a
+    vector, torch multiplies as before.
     """
     global _replaced
     if _replaced is not None or not computes_portably():
         return
     library: Any = torch.library.Library
     _replaced = library("aten", "IMPL")
-    kernels = {"mm": _product, "bmm": _product, "addmm": _added, "baddbmm": _added}
+    kernels = {"mm": _mm, "bmm": _bmm, "addmm": _addmm, "baddbmm": _baddbmm}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Warning only once for all operators.*")  # that one was replaced
         for name, kernel in kernels.items():
             _replaced.impl(name, kernel, "CPU")
+
+
+def _mm(a: Tensor, b: Tensor) -> Tensor:
+    return _product(a, b) if _learns() else _without_gradients(torch.mm, a, b)
+
+
+def _bmm(a: Tensor, b: Tensor) -> Tensor:
+    return _product(a, b) if _learns() else _without_gradients(torch.bmm, a, b)
+
+
+def _addmm(to: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    if _learns():
+        return _added(to, _product(a, b), beta, alpha)
+    return _without_gradients(torch.addmm, to, a, b, beta=beta, alpha=alpha)
+
+
+def _baddbmm(to: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    if _learns():
+        return _added(to, _product(a, b), beta, alpha)
+    return _without_gradients(torch.baddbmm, to, a, b, beta=beta, alpha=alpha)
+
+
+def _learns() -> bool:
+    """Whether gradients are wanted of what is computed, or it is one: backward, torch wants none of it."""
+    return torch.is_grad_enabled() or torch._C._current_graph_task_id() != -1
+
+
+def _without_gradients(operation: Callable[..., Tensor], *tensors: Tensor, **scales: float) -> Tensor:
+    """torch's own product: it has another kernel where it is given the place, which was not replaced."""
+    a, b = tensors[-2:]
+    return operation(*tensors, **scales, out=torch.empty(*a.shape[:-1], b.shape[-1], dtype=a.dtype))
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
@@ -65,9 +100,8 @@ def _readable(x: Tensor) -> Tensor:
     return x if is_readable else x.contiguous()
 
 
-def _added(to: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """beta * to + alpha * (a @ b); `to` broadcasts."""
-    product = _product(a, b)
+def _added(to: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
+    """beta * to + alpha * product, in the product's place; `to` broadcasts."""
     if alpha != 1:
         product *= alpha
     return product if beta == 0 else product.add_(to, alpha=beta)

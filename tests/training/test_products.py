@@ -1,4 +1,4 @@
-"""A portable process, and no other, multiplies torch's matrices by numpy's OpenBLAS: right, with gradients."""
+"""A portable training, and nothing else, multiplies torch's matrices by numpy's OpenBLAS: right, with gradients."""
 
 import os
 import subprocess
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from fake_pipeline import PROJECT
 
-from genrec import products
 from genrec.processor import can_be_portable, portable_environment
-from genrec.products import multiply_portably
+from genrec.training import products
+from genrec.training.products import multiply_portably
 
 pytestmark = pytest.mark.skipif(not can_be_portable(), reason="no x86-64 with AVX2")
 
@@ -23,6 +23,10 @@ def portable(monkeypatch):
     monkeypatch.setattr(products, "computes_portably", lambda: True)
     multiply_portably()
     yield
+    take_back()
+
+
+def take_back():
     products._replaced._destroy()
     products._replaced = None
 
@@ -74,9 +78,34 @@ def test_matrices_are_added_with_their_weights(portable, layout):
     assert not add(unused, a, b, beta=0).isnan().any()
 
 
-def test_the_bytes_are_numpys(portable):
-    a, b = matrices(40, 64), matrices(30, 64, seed=1)
-    assert (a @ b.T).numpy().tobytes() == np.matmul(a.numpy(), b.numpy().T).tobytes()
+def same_bytes(a, b):
+    return a.detach().numpy().tobytes() == b.detach().numpy().tobytes()
+
+
+def test_the_bytes_are_numpys_forward_and_backward(portable):
+    x, weight, slope = matrices(40, 64), matrices(30, 64, seed=1), matrices(40, 30, seed=2)
+    x.requires_grad_(), weight.requires_grad_()
+    made = F.linear(x, weight)
+    made.backward(slope)
+    for found, (a, b) in {made: (x, weight.T), x.grad: (slope, weight), weight.grad: (slope.T, x)}.items():
+        assert same_bytes(found, torch.from_numpy(np.matmul(a.detach().numpy(), b.detach().numpy())))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_the_bytes_are_torchs(monkeypatch, layout, mode):
+    with mode():
+        a, b = LAYOUTS[layout]()
+        to = matrices(*a.shape[:-1], b.shape[-1], seed=2)
+        add = torch.addmm if a.dim() == 2 else torch.baddbmm
+        before = a @ b, add(to, a, b, beta=0.5, alpha=3)
+        monkeypatch.setattr(products, "computes_portably", lambda: True)
+        multiply_portably()
+        try:
+            after = a @ b, add(to, a, b, beta=0.5, alpha=3)
+        finally:
+            take_back()
+    assert all(map(same_bytes, before, after))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64])
@@ -113,25 +142,27 @@ def test_twice_is_once_and_another_process_keeps_torchs(portable, monkeypatch):
 
 
 PROBE = """
-import sys
 import numpy, torch
-from genrec.pipeline.command import run_command
+from genrec.training.base import BaseTrainer
+from genrec.training.config import TrainingConfig
+from genrec.training.curves import CurveLogger
+from genrec.models.sasrec import SASRec
 
-def main():
-    a, b = (torch.randn(s, generator=torch.Generator().manual_seed(0)) for s in ((33, 65), (65, 17)))
-    print(torch.equal(a @ b, torch.from_numpy(numpy.matmul(a.numpy(), b.numpy()))))
-    print("{}" in torch._C._dispatch_dump("aten::mm"))
-
-run_command(main)
-""".replace("{}", "products.py")
+a, b = (torch.randn(s, generator=torch.Generator().manual_seed(0)) for s in ((33, 65), (65, 17)))
+config = TrainingConfig(checkpoint_dir="nowhere", gpus=0, progress_bar=False)
+BaseTrainer(SASRec(9, 8, 1, 2, 0.0, 8), config, CurveLogger()).setup_trainer()
+print(torch.equal(a @ b, torch.from_numpy(numpy.matmul(a.numpy(), b.numpy()))))
+print("products.py" in torch._C._dispatch_dump("aten::mm"))
+"""
 
 
 @pytest.mark.parametrize("is_portable", [True, False])
-def test_a_command_multiplies_as_its_environment_says_and_says_nothing(is_portable):
+def test_a_training_multiplies_as_its_environment_says_and_says_nothing(is_portable, tmp_path):
     environment = portable_environment(1) if is_portable else {**os.environ, "MKL_CBWR": "AUTO"}
     done = subprocess.run(
-        [sys.executable, "-c", PROBE], cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", PROBE],
+        cwd=tmp_path, env={**environment, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     same, replaced = done.stdout.split()
     assert replaced == str(is_portable)
     assert same == "True" or not is_portable
