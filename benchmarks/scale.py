@@ -82,13 +82,18 @@ def write_log(folder: Path, n_rows: int) -> None:
     unfinished.rename(folder)
 
 
-def write_project(folder: Path, settings: Mapping[str, Any]) -> None:
-    """A folder of its own with the params.yaml of a run: this project's, but for some settings."""
-    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+def params_with(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """This project's params, but for some settings."""
+    params: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     overlay(params, dict(settings))
+    return params
+
+
+def write_project(folder: Path, settings: Mapping[str, Any]) -> None:
+    """A folder of its own with the params.yaml of a run."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    (folder / "params.yaml").write_text(yaml.safe_dump(params_with(settings), sort_keys=False), encoding="utf-8")
 
 
 def run(command: str, folder: Path) -> Cost:
@@ -151,7 +156,7 @@ def of_preparation(folder: Path, millions: int, engines: list[str], memory_gb: f
 def of_all_stages(folder: Path, n_items: int) -> Iterator[tuple[object, ...]]:
     """The rows of one world: every stage in the order of dvc.yaml, but the one that tells others of it.
 
-    Delete its folder to measure anew.
+    What was measured before, by the same settings, is not measured again.
     """
     project = folder / f"world-{n_items}"
     settings = yaml.safe_load(MILLION.read_text(encoding="utf-8"))
@@ -160,6 +165,8 @@ def of_all_stages(folder: Path, n_items: int) -> Iterator[tuple[object, ...]]:
     if not project.exists():
         write_project(project, settings)
         shutil.copy(PROJECT / "dvc.yaml", project)  # the report draws it
+    if yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8")) != params_with(settings):
+        raise SystemExit(f"{project} was begun with other settings than today's; delete it to measure anew")
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for name, stage in stages.items():
         if name == "track":

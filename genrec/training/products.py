@@ -30,7 +30,13 @@ def computes_portably() -> bool:
     stage's `main` has loaded the libraries before.
     """
     told = all(os.environ.get(name) == PORTABLE[name] for name in ("MKL_CBWR", "OPENBLAS_CORETYPE"))
-    return told and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return told and torch.backends.cpu.get_cpu_capability() == "AVX2" and "openblas" in numpys_library()
+
+
+def numpys_library() -> str:
+    """The name of the library that multiplies numpy's matrices: OpenBLAS in the wheels of PyPI, MKL in some others."""
+    built: Any = np.show_config(mode="dicts")
+    return str(built["Build Dependencies"]["blas"]["name"]).lower()
 
 
 def multiply_portably() -> None:

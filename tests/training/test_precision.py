@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from genrec.training import products
 from genrec.training.precision import precision_figure, processor_figure, resolve_precision
 
 
@@ -54,16 +55,18 @@ def test_only_what_auto_came_to_is_a_figure():
 
 
 @pytest.mark.parametrize(
-    ("torchs", "mkls", "numpys", "expected"),
+    ("torchs", "mkls", "numpys", "library", "expected"),
     [
-        ("AVX2", "COMPATIBLE", "Haswell", 1.0),
-        ("AVX512", "COMPATIBLE", "Haswell", 0.0),
-        ("AVX2", "", "Haswell", 0.0),
-        ("AVX2", "COMPATIBLE", "", 0.0),
-        ("DEFAULT", "", "", 0.0),
+        ("AVX2", "COMPATIBLE", "Haswell", "scipy-openblas", 1.0),
+        ("AVX512", "COMPATIBLE", "Haswell", "scipy-openblas", 0.0),
+        ("AVX2", "", "Haswell", "scipy-openblas", 0.0),
+        ("AVX2", "COMPATIBLE", "", "scipy-openblas", 0.0),
+        ("AVX2", "COMPATIBLE", "Haswell", "mkl-sdl", 0.0),
+        ("DEFAULT", "", "", "scipy-openblas", 0.0),
     ],
 )
-def test_a_training_is_portable_by_what_the_libraries_act_on(monkeypatch, torchs, mkls, numpys, expected):
+def test_a_training_is_portable_by_what_the_libraries_act_on(monkeypatch, torchs, mkls, numpys, library, expected):
+    monkeypatch.setattr(products, "numpys_library", lambda: library)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: torchs)
     monkeypatch.setenv("MKL_CBWR", mkls)
     monkeypatch.setenv("OPENBLAS_CORETYPE", numpys)
