@@ -2,11 +2,13 @@
 
     python -m benchmarks.scale data/scale --interactions 1 10 --engines memory stream
     python -m benchmarks.scale data/scale --interactions 100 --engines stream
+    python -m benchmarks.scale data/scale --interactions 1 10 --stages count_transitions train_sasrec "evaluate sasrec"
     python -m benchmarks.scale data/scale --items 120000 1200000
 
-By interactions, in millions: preparation by each engine. A user has ten interactions, an item a hundred, a few items
-most of them; the log is a folder of parquet parts; the same bytes have the same digest. By items: every stage, by the
-settings of benchmarks/million.yaml, on a synthetic world with a user for each six items. Prints Markdown tables.
+By interactions, in millions: preparation by each engine, or the stages that are named, after it. A user has ten
+interactions, an item a hundred, a few items most of them; the log is a folder of parquet parts; the same bytes have the
+same digest. By items: every stage, on a synthetic world with a user for each six items. What comes after a preparation
+has the settings of benchmarks/million.yaml. Prints Markdown tables.
 """
 
 import argparse
@@ -96,6 +98,15 @@ def write_project(folder: Path, settings: Mapping[str, Any]) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params_with(settings), sort_keys=False), encoding="utf-8")
 
 
+def begin(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the folder of a run, unless it is there with the same settings."""
+    if not folder.exists():
+        write_project(folder, settings)
+        shutil.copy(PROJECT / "dvc.yaml", folder)  # the report draws it
+    if yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) != params_with(settings):
+        raise SystemExit(f"{folder} was begun with other settings than today's; delete it to measure anew")
+
+
 def run(command: str, folder: Path) -> Cost:
     """Run a stage, `NAME` or `NAME ARGUMENT`; its own process measures the peak."""
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -134,23 +145,38 @@ def n_rows_of(file: Path) -> int:
 
 def of_preparation(folder: Path, millions: int, engines: list[str], memory_gb: float) -> Iterator[tuple[object, ...]]:
     """The rows of one log: its preparation by each engine."""
-    log = folder / f"log-{millions}"
-    if not log.exists():
-        with ProcessPoolExecutor(1) as maker:  # so that this process stays small, from which the stages are forked
-            maker.submit(write_log, log, millions * 1_000_000).result()
     for engine in engines:
         project = folder / f"{engine}-{millions}"
-        settings = {
-            "fetch_data": {"name": "interactions", "path": str(log), "columns": {"rating": ""}},
-            "prepare_data": {"engine": engine},
-            "runtime": {"memory_gb": memory_gb, "progress_bar": False},
-            "track": {"enabled": False},
-        }
-        write_project(project, settings)
+        write_project(project, of_log(folder, millions, engine, memory_gb))
         run("fetch_data", project)
         cost = run("prepare_data", project)
         kept = n_rows_of(project / "data/prepared/interactions.parquet") / 1e6
         yield millions, engine, cost, f"{kept:.2f}", digest(project / "data/prepared")
+
+
+def of_log(folder: Path, millions: int, engine: str, memory_gb: float) -> dict[str, dict[str, Any]]:
+    """Write a log of so many interactions, unless it is there; what differs from params.yaml to prepare it."""
+    log = folder / f"log-{millions}"
+    if not log.exists():
+        with ProcessPoolExecutor(1) as maker:  # so that this process stays small, from which the stages are forked
+            maker.submit(write_log, log, millions * 1_000_000).result()
+    return {
+        "fetch_data": {"name": "interactions", "path": str(log), "columns": {"rating": ""}},
+        "prepare_data": {"engine": engine},
+        "runtime": {"memory_gb": memory_gb, "progress_bar": False},
+        "track": {"enabled": False},
+    }
+
+
+def of_stages(folder: Path, millions: int, stages: list[str], memory_gb: float) -> Iterator[tuple[object, ...]]:
+    """The rows of one log that is prepared by `stream`: stages in the order in which they are named."""
+    project = folder / f"stages-{millions}"
+    settings = yaml.safe_load(MILLION.read_text(encoding="utf-8"))
+    for section, values in of_log(folder, millions, "stream", memory_gb).items():
+        settings.setdefault(section, {}).update(values)
+    begin(project, settings)
+    for command in ["fetch_data", "prepare_data", *stages]:
+        yield millions, command, measured(command, project)
 
 
 def of_all_stages(folder: Path, n_items: int) -> Iterator[tuple[object, ...]]:
@@ -162,11 +188,7 @@ def of_all_stages(folder: Path, n_items: int) -> Iterator[tuple[object, ...]]:
     settings = yaml.safe_load(MILLION.read_text(encoding="utf-8"))
     world = {"n_users": n_items // ITEMS_OF_A_USER, "n_items": n_items, "n_clusters": n_items // ITEMS_OF_A_CLUSTER}
     settings["fetch_data"]["synthetic"] = world
-    if not project.exists():
-        write_project(project, settings)
-        shutil.copy(PROJECT / "dvc.yaml", project)  # the report draws it
-    if yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8")) != params_with(settings):
-        raise SystemExit(f"{project} was begun with other settings than today's; delete it to measure anew")
+    begin(project, settings)
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for name, stage in stages.items():
         if name == "track":
@@ -206,13 +228,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where logs and results go: 4 GB for each 100 million interactions")
     parser.add_argument("--interactions", type=int, nargs="+", default=[], help="in millions: prepare such logs")
+    parser.add_argument("--stages", nargs="+", default=[], help="run these on such logs, instead of both preparations")
     parser.add_argument("--engines", nargs="+", choices=["memory", "stream"], default=["memory", "stream"])
     parser.add_argument("--memory-gb", type=float, default=4.0, help="runtime.memory_gb")
     parser.add_argument("--items", type=int, nargs="+", default=[], help="run every stage with so many items")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     took = ["seconds", "CPU seconds", "peak, GiB"]
-    if arguments.interactions:
+    if arguments.interactions and arguments.stages:
+        logs = (of_stages(folder, n, arguments.stages, arguments.memory_gb) for n in arguments.interactions)
+        print_table(["interactions, M", "stage", *took], (row for log in logs for row in log))
+    elif arguments.interactions:
         logs = (of_preparation(folder, n, arguments.engines, arguments.memory_gb) for n in arguments.interactions)
         columns = ["interactions, M", "engine", *took, "kept, M", "bytes"]
         print_table(columns, (row for log in logs for row in log))
