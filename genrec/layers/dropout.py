@@ -29,11 +29,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.threshold == 0:
             return x
-        if x.device.type == "cpu":
-            return x * self.mask(x)
-        if n_processes() == 1:
-            return F.dropout(x, self.p)
-        return x * WHOLE_BATCH.share(F.dropout(x.new_ones(WHOLE_BATCH.shape(x.shape)), self.p))
+        return x * self.mask(x) if x.device.type == "cpu" else drop_own_rows(x, self.p)
 
     def mask(self, x: Tensor) -> Tensor:
         """0 with probability threshold / 256, else the factor that keeps the mean; of x's shape and dtype."""
@@ -49,6 +45,22 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class ElementDropout(nn.Dropout):
+    """torch's own dropout, which `torch.compile` knows; processes that share a batch draw its masks alike."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        return drop_own_rows(x, self.p)
+
+
+def drop_own_rows(x: Tensor, p: float) -> Tensor:
+    """`F.dropout` in a training, of this process's rows as one process would have it of them."""
+    if n_processes() == 1:
+        return F.dropout(x, p)
+    return x * WHOLE_BATCH.share(F.dropout(x.new_ones(WHOLE_BATCH.shape(x.shape)), p))
 
 
 class SharedDropout(Dropout):

@@ -161,8 +161,7 @@ class WholeBatch:
 
     def begin(self, n_own: int, device: torch.device) -> None:
         """A step begins, with a batch of which this process has so many rows."""
-        if n_processes() > 1:
-            self._n_own, self._n_rows = n_own, total_of(n_own, device)
+        self._n_own, self._n_rows = n_own, total_of(n_own, device)
 
     def shape(self, share: Sequence[int]) -> tuple[int, ...]:
         """The shape that the whole batch's tensor has: (rows, ...), or (rows * places, ...), to the same of all rows.

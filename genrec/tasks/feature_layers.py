@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrec.layers.batch_norm import BatchNorm
-from genrec.layers.dropout import Dropout
+from genrec.layers.dropout import ElementDropout
 from genrec.layers.tiles import at_once
 from genrec.tasks.features import Batch, DenseFeature, Feature, FeatureEmbedding, first_order, total_dim
 
@@ -35,7 +35,7 @@ class Mlp(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for dim in hidden_dims:
-            layers += [Linear(input_dim, dim, bias=False), BatchNorm(dim), nn.ReLU(), Dropout(dropout)]
+            layers += [Linear(input_dim, dim, bias=False), BatchNorm(dim), nn.ReLU(), ElementDropout(dropout)]
             input_dim = dim
         if output_dim:
             layers.append(Linear(input_dim, output_dim))

@@ -4,9 +4,8 @@ import sys
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from genrec.layers.processes import WHOLE_BATCH
+from genrec.layers.processes import WHOLE_BATCH, n_processes
 from genrec.training.curves import CurveLogger
 from genrec.training.lightning import Callback, pl
 
@@ -26,7 +25,8 @@ class EpochSeed(Callback):
         # here and not at the epoch's start: creating the loader's iterator draws a number too
         if batch_idx == 0:
             torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
-        WHOLE_BATCH.begin(n_rows(batch), pl_module.device)
+        if n_processes() > 1:
+            WHOLE_BATCH.begin(n_rows(batch), pl_module.device)
 
 
 def n_rows(batch: Any) -> int:
@@ -36,7 +36,7 @@ def n_rows(batch: Any) -> int:
         >>> n_rows(({"history": torch.zeros(3, 7)}, torch.zeros(3)))
         3
     """
-    while not isinstance(batch, Tensor):
+    while isinstance(batch, dict | tuple | list):
         batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
     return len(batch)
 

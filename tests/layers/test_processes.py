@@ -6,7 +6,7 @@ import torch
 from processes_together import run_together
 
 from genrec.errors import UserError
-from genrec.layers.dropout import Dropout, SharedDropout
+from genrec.layers.dropout import Dropout, ElementDropout, SharedDropout
 from genrec.layers.processes import (
     WHOLE_BATCH,
     gathered,
@@ -70,6 +70,7 @@ def masks():
     shared = SharedDropout(0.5)
     return {
         "rows": Dropout(0.5)(torch.ones(len(rows), 3)),
+        "elements": ElementDropout(0.5)(torch.ones(len(rows), 3)),
         "places": Dropout(0.5)(torch.ones(len(rows) * 5, 3)).view(len(rows), 5, 3),
         "several layers": torch.stack([shared(torch.ones(len(rows), 4, 3)), shared(torch.ones(len(rows), 4, 3))], 1),
     }
