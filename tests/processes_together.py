@@ -59,6 +59,7 @@ def _run(rank: int, n: int, meeting: Path, end: Connection, function: Callable[.
     torch.set_num_threads(1)
     torch.multiprocessing.set_sharing_strategy("file_system")
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=n)
+    torch.distributed.barrier()  # one that exchanges nothing would end before the other has met it
     try:
         answer = True, function(*arguments)
     except BaseException as trouble:
