@@ -24,7 +24,8 @@ STAGE = "train_sasrec"
 EPOCHS = 6
 SMALL: Mapping[str, Any] = {
     "fetch_data": {"synthetic": {"n_users": 400}},
-    STAGE: {"max_epochs": EPOCHS, "patience": EPOCHS, "batch_size": 64, "dropout": 0.0},
+    # at three times the rate one weight of one seed drifted by 1.5e-5 in so many epochs
+    STAGE: {"max_epochs": EPOCHS, "patience": EPOCHS, "batch_size": 64, "learning_rate": 0.001},
     "evaluate": {"batch_size": 64},  # more batches than processes
 }
 
