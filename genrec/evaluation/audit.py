@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genrec.layers.shards import over_batches
 from genrec.retrieval.ranking import first_items
-from genrec.retrieval.ranks import ranks_from_scores, ranks_in_lists, top_items, users_at_once
+from genrec.retrieval.ranks import ranks_from_scores, ranks_in_lists, top_items
 from genrec.sequences.histories import Examples, Histories
 from genrec.storage.files import load_arrays, save_arrays
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from genrec.generation.item_generator import ItemGenerator
 
 USERS_AT_ONCE = 64
-NUMBERS_OF_AN_ITEM = 16  # that scoring a catalogue by its prefixes holds for each user: states, logits, beams
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,8 @@ def audit(
         )
         return tuple(column.cpu() for column in columns)
 
-    n_users = users_at_once(NUMBERS_OF_AN_ITEM * histories.n_items, USERS_AT_ONCE)
-    starts = range(0, len(users), n_users)
-    batches = (examples.take(np.arange(start, min(start + n_users, len(users)))) for start in starts)
+    starts = range(0, len(users), USERS_AT_ONCE)
+    batches = (examples.take(np.arange(start, min(start + USERS_AT_ONCE, len(users)))) for start in starts)
     parts = over_batches(columns_of, batches)
     return Audit(users, *(torch.cat(column) for column in zip(*parts, strict=True)))
 

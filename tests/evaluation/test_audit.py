@@ -52,14 +52,3 @@ def test_it_is_read_as_it_was_written(generator, histories, tmp_path):
     again = Audit.load(tmp_path / "audit.npz")
     assert all(torch.equal(value, vars(again)[name]) for name, value in vars(found).items())
     assert again.users.tolist() == [1, 4, 7]
-
-
-def test_a_large_catalogue_is_scored_for_few_users_at_once(generator, histories, monkeypatch):
-    users, sizes, score = torch.arange(1, 11), [], generator.score_items
-    together = audit(generator, histories, users, max_history=4, n_beams=2, device=CPU)
-    monkeypatch.setattr(generator, "score_items", lambda history: sizes.append(len(history)) or score(history))
-    monkeypatch.setattr("genrec.retrieval.ranks.SCORES_AT_ONCE", 3 * (16 * 8 + 1))
-    apart = audit(generator, histories, users, max_history=4, n_beams=2, device=CPU)
-    assert sizes == [3, 3, 3, 1]
-    for name, value in vars(together).items():
-        torch.testing.assert_close(vars(apart)[name], value)
