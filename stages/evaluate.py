@@ -34,7 +34,7 @@ AUDITED, AUDITED_ITEMS = 200, 2**23
 @torch.inference_mode()
 def main(name: str) -> None:
     generator, trainer = generator_named(name), read_section(Trainer)
-    join_processes()
+    join_processes(trainer.devices, trainer.gpus)
     torch.set_num_threads(trainer.num_threads)
     device, progress_bar = device_of(trainer.gpus), read_section(Runtime).progress_bar
     config = read_section(Evaluate)

@@ -26,8 +26,8 @@ RANKS = Path("data/ranks/baselines.npz")
 @torch.inference_mode()
 def main() -> None:
     config = read_section(Evaluate)
-    join_processes()
     trainer = read_section(Trainer)
+    join_processes(trainer.devices, trainer.gpus)
     torch.set_num_threads(trainer.num_threads)
     evaluator = Evaluator.of(Histories.load(HISTORIES), config, read_seed(), read_section(Runtime).progress_bar)
     histories = evaluator.histories

@@ -7,7 +7,7 @@ import torch
 
 from genrec.generators.entry import proposing_generators
 from genrec.layers.device import device_of
-from genrec.layers.processes import process_rank
+from genrec.layers.processes import end_others, process_rank
 from genrec.layers.shards import join_processes
 from genrec.params.evaluate import Evaluate
 from genrec.params.generate_candidates import GenerateCandidates
@@ -27,7 +27,7 @@ CANDIDATES = Path("data/candidates")
 def main() -> None:
     n, batch_size = read_section(GenerateCandidates).n_candidates, read_section(Evaluate).batch_size
     trainer = read_section(Trainer)
-    join_processes()
+    join_processes(trainer.devices, trainer.gpus)
     torch.set_num_threads(trainer.num_threads)
     histories, device = Histories.load(HISTORIES), device_of(trainer.gpus)
     models = {  # all of them before the first search
@@ -48,6 +48,7 @@ def main() -> None:
                 if folder is not None:
                     user_ids = histories.users_of(histories.examples(split))
                     found.save(folder / f"{generator.name}_{split}.parquet", user_ids)
+    end_others()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from genrec.errors import UserError
 
 Value = TypeVar("Value")
 Rows = TypeVar("Rows", NDArray[Any], Tensor)
+Count = TypeVar("Count", int, Tensor)
 
 
 def n_processes() -> int:
@@ -116,21 +117,6 @@ class _Gathered(torch.autograd.Function):
         return share_of(summed(gradient.contiguous())), None
 
 
-def gathered_padded(*parts: Tensor) -> list[Tensor]:
-    """As `gathered`, of tensors (n, width, ...) of one width, which differs between processes.
-
-    Returns:
-        (n of all, widest, ...) each, the rows of other processes with zeros on the right.
-    """
-    if n_processes() == 1:
-        return list(parts)
-    width = torch.tensor(parts[0].shape[1], device=parts[0].device)
-    distributed.all_reduce(width, distributed.ReduceOp.MAX)
-    total, missing = total_of(len(parts[0]), width.device), int(width) - parts[0].shape[1]
-    padded = (torch.cat([rows, rows.new_zeros(len(rows), missing, *rows.shape[2:])], 1) for rows in parts)
-    return [gathered(rows, total) for rows in padded]
-
-
 def of_the_first(make: Callable[[], Value]) -> Value:
     """What the first process makes, for all of them; what it raises stays its own."""
     if n_processes() == 1:
@@ -154,14 +140,30 @@ def end_others() -> None:
 
 
 class WholeBatch:
-    """How a tensor of this process's rows lies in that of the whole batch, of which each process draws alike."""
+    """How a tensor of this process's rows lies in that of the whole batch, of which each process draws alike.
+
+    Attributes:
+        n_rows, n_targets: that all processes have of the batch at work; of targets those that are known.
+    """
 
     def __init__(self) -> None:
-        self._n_own = self._n_rows = 1
+        self._n_own = self.n_rows = self.n_targets = 1
 
-    def begin(self, n_own: int, device: torch.device) -> None:
-        """A step begins, with a batch of which this process has so many rows."""
-        self._n_own, self._n_rows = n_own, total_of(n_own, device)
+    def begin(self, n_own: int, n_targets: int | Tensor, device: torch.device, stops: bool = False) -> bool:
+        """A step begins: tell all processes what this one has, in one exchange of all that a step must know.
+
+        Args:
+            n_own: rows of the batch.
+            n_targets: of the targets, those that are known.
+            stops: whether this process wants to end.
+
+        Returns:
+            whether any of them wants to end.
+        """
+        counts = torch.stack([torch.as_tensor(count, device=device) for count in (n_own, n_targets, int(stops))])
+        self._n_own = n_own
+        self.n_rows, self.n_targets, n_stops = summed(counts).tolist()
+        return bool(n_stops)
 
     def shape(self, share: Sequence[int]) -> tuple[int, ...]:
         """The shape that the whole batch's tensor has: (rows, ...), or (rows * places, ...), to the same of all rows.
@@ -171,14 +173,14 @@ class WholeBatch:
         """
         if n_processes() == 1:
             return tuple(share)
-        return (self._n_rows * self._places(share[0]), *share[1:])
+        return (self.n_rows * self._places(share[0]), *share[1:])
 
     def share(self, whole: Tensor) -> Tensor:
         """This process's part of a tensor of the shape that `shape` gave; alone, the tensor itself."""
         if n_processes() == 1:
             return whole
-        n_places = len(whole) // self._n_rows
-        return whole.unflatten(0, (self._n_rows, n_places))[process_rank() :: n_processes()].flatten(0, 1)
+        n_places = len(whole) // self.n_rows
+        return whole.unflatten(0, (self.n_rows, n_places))[process_rank() :: n_processes()].flatten(0, 1)
 
     def _places(self, size: int) -> int:
         n_places, rest = divmod(size, self._n_own)
@@ -191,3 +193,13 @@ class WholeBatch:
 
 
 WHOLE_BATCH = WholeBatch()
+
+
+def rows_of_all(n: int) -> int:
+    """The rows of the batch at work in all processes, of which this one has n; without an exchange."""
+    return n if n_processes() == 1 else WHOLE_BATCH.n_rows
+
+
+def targets_of_all(n: Count) -> Count | int:
+    """The known targets of the batch at work in all processes, of which this one has n; without an exchange."""
+    return n if n_processes() == 1 else WHOLE_BATCH.n_targets

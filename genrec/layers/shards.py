@@ -5,25 +5,33 @@ The batches are those of one process, whoever computes them, so what is found is
 
 import os
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from typing import TypeVar
 
 from torch import distributed
 
 from genrec.errors import UserError
+from genrec.layers.forking import PATIENCE, fork_others
 from genrec.layers.processes import n_processes, process_rank
 
 Batch = TypeVar("Batch")
 Found = TypeVar("Found")
 
-# who is ready waits for who has the slowest machine; a process that has ended is heard of at once
-PATIENCE = timedelta(days=1)
 
+def join_processes(devices: int, gpus: int) -> None:
+    """Share the passes over users that follow: meet the processes that torchrun or `genrec.cluster` has started, else
+    start others here.
 
-def join_processes() -> None:
-    """Meet the other processes that torchrun or `genrec.cluster` has started to evaluate together; idle alone."""
-    if n_processes() == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    Args:
+        devices: how many processes this machine has, where nobody has started any; one does all where others cannot be
+            started.
+        gpus: where there are some, one process does all.
+    """
+    if n_processes() > 1:
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         distributed.init_process_group("gloo", timeout=PATIENCE)
+    elif devices > 1 and not gpus:
+        fork_others(devices)
 
 
 def over_batches(work: Callable[[Batch], Found], batches: Iterable[Batch]) -> list[Found]:

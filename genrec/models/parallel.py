@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrec.errors import UserError
-from genrec.layers.processes import total_of, weight_of
+from genrec.layers.processes import rows_of_all, targets_of_all, weight_of
 from genrec.models.softmax import ItemSoftmax, VectorsOf
 from genrec.networks.generating.parallel import ParallelNetwork
 from genrec.retrieval.ranks import ranking_figures
@@ -91,7 +91,7 @@ class Parallel(ParallelNetwork, pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on `history` and the next item at each position, `target`, (batch, length), 0 = none."""
         n_known = int((batch["target"] != 0).sum())
-        total = total_of(n_known, batch["target"].device)
+        total = targets_of_all(n_known)
         losses = {name: loss * weight_of(n_known, total) for name, loss in self.losses(batch).items()}
         for name, loss in losses.items():
             self.log(f"train_{name}", loss.detach(), on_step=False, on_epoch=True, batch_size=total, sync_dist=True)
@@ -100,7 +100,7 @@ class Parallel(ParallelNetwork, pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Full ranking of `target` (batch,) after `history` (batch, length)."""
         n_users = len(batch["target"])
-        total = total_of(n_users, self.device)
+        total = rows_of_all(n_users)
         for name, value in ranking_figures(self.scores, batch["history"], batch["target"], self.n_items).items():
             self.log(f"val_{name}", value * weight_of(n_users, total), batch_size=total, sync_dist=True)
 

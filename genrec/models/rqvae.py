@@ -12,7 +12,7 @@ from genrec.codes.code_table import collision_rate
 from genrec.codes.tokenizer.code_health import code_health, refuse_collapse
 from genrec.codes.tokenizer.quantizers import Sharing, VectorQuantizer
 from genrec.codes.tokenizer.rqvae import Decoder, Encoder, RqVaeNetwork
-from genrec.layers.processes import gathered, share_of, total_of, weight_of
+from genrec.layers.processes import gathered, rows_of_all, share_of, weight_of
 from genrec.storage.checkpoint import load_folder, save_folder
 from genrec.training.lightning import pl
 from genrec.training.modes import evaluating
@@ -89,8 +89,8 @@ class RqVae(RqVaeNetwork, pl.LightningModule):
         losses = self.losses(features, latents)
         if batch_idx == 0:
             self._epoch_latents.clear()  # of an epoch that was broken off
-        self._epoch_latents.append(gathered(latents.detach()))
-        total = total_of(len(features), features.device)
+        total = rows_of_all(len(features))
+        self._epoch_latents.append(gathered(latents.detach(), total))
         losses = {name: value * weight_of(len(features), total) for name, value in losses.items()}
         for name, value in losses.items():
             self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=total, sync_dist=True)
@@ -107,8 +107,8 @@ class RqVae(RqVaeNetwork, pl.LightningModule):
         latents = self.encode(features)
         losses = self.losses(features, latents)
         reconstruction = losses["recon_loss"].expand(len(features))
-        self._validated.append((gathered(self.quantizer.codes(latents)), gathered(reconstruction)))
-        total = total_of(len(features), features.device)
+        total = rows_of_all(len(features))
+        self._validated.append((gathered(self.quantizer.codes(latents), total), gathered(reconstruction, total)))
         for name in ("loss", "recon_loss"):
             value = losses[name] * weight_of(len(features), total)
             self.log(f"val_{name}", value, batch_size=total, sync_dist=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genrec.choices import SasrecLoss, check_choice
-from genrec.layers.processes import total_of, weight_of
+from genrec.layers.processes import rows_of_all, targets_of_all, weight_of
 from genrec.models.softmax import ItemSoftmax
 from genrec.networks.sequential.sasrec import SASRecNetwork
 from genrec.retrieval.ranks import ranking_figures
@@ -67,7 +67,7 @@ class SASRec(SASRecNetwork, pl.LightningModule):
         """One step on `history` (b, t) and the next item at each position, `target` (b, t), 0 = none."""
         loss = self.softmax(self(batch["history"]), batch, self.item_vectors, self.repeats)
         n_known = int((batch["target"] != 0).sum())
-        total = total_of(n_known, loss.device)
+        total = targets_of_all(n_known)
         loss = loss * weight_of(n_known, total)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=total, sync_dist=True)
         return loss
@@ -75,7 +75,7 @@ class SASRec(SASRecNetwork, pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Full ranking of `target` (b,) after `history` (b, t)."""
         n_users = len(batch["target"])
-        total = total_of(n_users, self.device)
+        total = rows_of_all(n_users)
         for name, value in ranking_figures(self.scores, batch["history"], batch["target"], self.n_items).items():
             self.log(f"val_{name}", value * weight_of(n_users, total), batch_size=total, sync_dist=True)
 

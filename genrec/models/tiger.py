@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genrec.generation.itemwise import ItemwiseGenerator
-from genrec.layers.processes import summed, total_of, weight_of
+from genrec.layers.processes import rows_of_all, targets_of_all, weight_of
 from genrec.networks.generating.tiger import TigerNetwork
 from genrec.retrieval.ranks import found_figures
 from genrec.training.lightning import pl
@@ -82,8 +82,8 @@ class Tiger(TigerNetwork, pl.LightningModule):
         """One step on `history` (batch, length) and `target`, (batch,) or (batch, length), 0 = none; or on tokens."""
         history, target = self._items_of(batch)
         target = target.view(len(history), -1)
-        n_known, size = (target != 0).sum(), total_of(len(target), target.device)
-        weight = weight_of(n_known, summed(n_known))
+        n_known, size = (target != 0).sum(), rows_of_all(len(target))
+        weight = weight_of(n_known, targets_of_all(n_known))
         memory, _, logits = self.generator.read(history, target)
         loss = self.generator.code_loss(logits, target) * weight
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
@@ -104,7 +104,7 @@ class Tiger(TigerNetwork, pl.LightningModule):
 
     def _measure(self, batch: dict[str, Tensor], prefix: str) -> None:
         history, target = self._items_of(batch)
-        size, found = total_of(len(target), target.device), self.generator.generate(history, self.n_beams).items
+        size, found = rows_of_all(len(target)), self.generator.generate(history, self.n_beams).items
         loss = self.generator.code_loss(self.generator(history, target[:, None]), target[:, None])
         for name, value in {"loss": loss, **found_figures(found, history, target)}.items():
             self.log(f"{prefix}_{name}", value * weight_of(len(target), size), batch_size=size, sync_dist=True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genrec.layers.finite import check_finite
-from genrec.layers.processes import gathered, total_of, weight_of
+from genrec.layers.processes import gathered, rows_of_all, total_of, weight_of
 from genrec.tasks.auc import roc_auc
 from genrec.tasks.features import Batch
 from genrec.tasks.probability_losses import binary_cross_entropy, known_labels
@@ -67,7 +67,8 @@ class CTRModule(TaskModule):
     def collect(self, x: Batch, labels: Tensor | None) -> None:
         if labels is None:
             raise ValueError("evaluation needs batches of (features, labels), got features alone")
-        predictions, labels = known_labels(gathered(self.predictions(x)), gathered(labels))
+        total = rows_of_all(len(labels))
+        predictions, labels = known_labels(gathered(self.predictions(x), total), gathered(labels, total))
         self.collected.append((labels, predictions))
 
     def scores(self) -> dict[str, float]:

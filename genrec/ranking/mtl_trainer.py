@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genrec.layers.finite import check_finite
-from genrec.layers.processes import gathered, summed, total_of
+from genrec.layers.processes import gathered, rows_of_all, summed
 from genrec.ranking.loss_weighting import EqualWeights, build_weighting
 from genrec.ranking.multi_task import check_task_types
 from genrec.tasks.auc import roc_auc
@@ -81,7 +81,7 @@ class MTLModule(TaskModule):
         if not any(loss.requires_grad for loss in self.task_losses):
             return None
         loss = self.weighting.combine(self.task_losses)
-        self.losses_seen.append((loss.detach(), total_of(batch_size(x), self.device)))
+        self.losses_seen.append((loss.detach(), rows_of_all(batch_size(x))))
         assert labels is not None
         n_known = summed((~labels[:, list(self.trained_tasks)].isnan()).sum(0))
         self.seen.append((torch.stack(self.task_losses).detach(), n_known))
@@ -125,7 +125,8 @@ class MTLModule(TaskModule):
         self.rows = checkpoint["task_rows"]
 
     def collect(self, x: Batch, labels: Tensor | None) -> None:
-        self.collected.append((gathered(self._labels(labels)), gathered(self.network(x))))
+        total = rows_of_all(batch_size(x))
+        self.collected.append((gathered(self._labels(labels), total), gathered(self.network(x), total)))
 
     def scores(self) -> dict[str, float]:
         labels, predictions = (torch.cat(parts).cpu() for parts in zip(*self.collected, strict=True))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from genrec.layers.processes import process_rank
 from genrec.layers.shards import over_batches
 from genrec.retrieval.ranks import top_items, users_at_once
 from genrec.sequences.histories import Examples, Histories, Split
@@ -161,7 +162,8 @@ def _by_length(examples: Examples) -> NDArray[np.int64]:
 def _batches(examples: Examples, batch_size: int, progress_bar: bool) -> Iterator[Examples]:
     order = _by_length(examples)
     starts = range(0, len(order), batch_size)
-    for start in tqdm(starts, desc="users", unit="batch", disable=None if progress_bar else True, leave=False):
+    shown = progress_bar and process_rank() == 0
+    for start in tqdm(starts, desc="users", unit="batch", disable=None if shown else True, leave=False):
         yield examples.take(order[start : start + batch_size])
 
 

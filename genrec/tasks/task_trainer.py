@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from genrec.layers.processes import mean_of_all, n_processes, process_rank, total_of
+from genrec.layers.processes import mean_of_all, n_processes, process_rank, rows_of_all
 from genrec.tasks.features import Batch, FeatureEmbedding
 from genrec.tasks.regularization import Regularization
 from genrec.training.base import BaseTrainer, check_gpus, check_loader
@@ -163,7 +163,7 @@ class TaskModule(pl.LightningModule):
         loss = None if self.leaves_out(x) else self.loss(x, labels)
         if loss is None:
             return None
-        self.losses_seen.append((loss.detach(), total_of(batch_size(x), self.device)))
+        self.losses_seen.append((loss.detach(), rows_of_all(batch_size(x))))
         return loss if self.regularization.is_off else loss + self.regularization.penalty(self.network)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from genrec.layers.finite import check_ordered
-from genrec.layers.processes import gathered, n_processes, process_rank, weight_of
+from genrec.layers.processes import gathered, n_processes, process_rank, rows_of_all, weight_of
 from genrec.retrieval.ranks import discounted_gain, users_at_once
 from genrec.tasks.auc import roc_auc
 from genrec.tasks.features import Batch
@@ -120,8 +120,9 @@ class MatchModule(TaskModule):
 
     def _in_batch_loss(self, x: Batch, in_batch: InBatch) -> Tensor | None:
         """Of this process's rows, among the items of all processes' rows."""
-        users, items = self._vectors("user", x), gathered(self._vectors("item", x))
-        item_ids = gathered(x[self.item_name])
+        total = rows_of_all(len(x[self.item_name]))
+        users, items = self._vectors("user", x), gathered(self._vectors("item", x), total)
+        item_ids = gathered(x[self.item_name], total)
         if bool((item_ids == item_ids[0]).all()):
             return None  # no row has another item to learn from
         scores = users @ items.T / float(getattr(self.network, "temperature", 1.0))

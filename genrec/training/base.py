@@ -15,7 +15,7 @@ from genrec.errors import UserError
 from genrec.layers.processes import n_processes, of_the_first, process_rank, wait_for_all
 from genrec.sequences.batches import SharedSampler
 from genrec.storage.checkpoint import read_own_checkpoint, refuse_another_network
-from genrec.training.callbacks import EpochLines, EpochSeed, KeptCurves
+from genrec.training.callbacks import EpochLines, EpochSeed, KeptCurves, WholeBatches
 from genrec.training.config import TrainingConfig
 from genrec.training.curves import CurveLogger
 from genrec.training.failures import FiniteTraining, WholeCheckpoints, failures_located
@@ -222,6 +222,8 @@ class BaseTrainer:
     def _callbacks(self) -> list[Callback]:
         config = self.config
         callbacks: list[Callback] = [EpochSeed(config.random_seed), FiniteTraining()]
+        if config.devices * config.num_nodes > 1:
+            callbacks.append(WholeBatches())
         if isinstance(self.logger, CurveLogger):
             callbacks.append(KeptCurves(self.logger))
             if config.progress_bar and not self._draws_progress():

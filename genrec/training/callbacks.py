@@ -4,10 +4,11 @@ import sys
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from genrec.layers.processes import WHOLE_BATCH, n_processes
+from genrec.layers.processes import WHOLE_BATCH
 from genrec.training.curves import CurveLogger
-from genrec.training.lightning import Callback, pl
+from genrec.training.lightning import Callback, SIGTERMException, pl
 
 
 class EpochSeed(Callback):
@@ -25,8 +26,32 @@ class EpochSeed(Callback):
         # here and not at the epoch's start: creating the loader's iterator draws a number too
         if batch_idx == 0:
             torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
-        if n_processes() > 1:
-            WHOLE_BATCH.begin(n_rows(batch), pl_module.device)
+
+
+class WholeBatches(Callback):
+    """Of several processes each is told at a step's begin what all of them have of the batch, or that all end."""
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if _begin(batch, pl_module.device, stops=trainer.received_sigterm):
+            raise SIGTERMException
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        _begin(batch, pl_module.device)
+
+    def on_test_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        _begin(batch, pl_module.device)
+
+
+def _begin(batch: Any, device: torch.device, stops: bool = False) -> bool:
+    target = batch.get("target") if isinstance(batch, dict) else None
+    n_targets = (target != 0).sum() if isinstance(target, Tensor) else 0
+    return WHOLE_BATCH.begin(n_rows(batch), n_targets, device, stops)
 
 
 def n_rows(batch: Any) -> int:

@@ -39,12 +39,14 @@ class FiniteTraining(Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        terms = _not_finite(sums_of_epoch(trainer))
-        if terms:
-            raise UserError(f"{' and '.join(terms)}; {WAY_OUT}")
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients_of(parameters))
-        if not torch.isfinite(norm):
+        is_finite = bool(torch.isfinite(norm))  # of all processes or of none, since gradients are their mean
+        sums = sums_of_epoch(trainer)
+        terms = _not_finite(sums if is_finite else _of_all(sums))
+        if terms:
+            raise UserError(f"{' and '.join(terms)}; {WAY_OUT}")
+        if not is_finite:
             names = {id(parameter): name for name, parameter in pl_module.named_parameters()}
             worst = max(parameters, key=lambda p: _badness(p.grad))
             raise UserError(
@@ -89,11 +91,15 @@ def _what_is_left(last_file: Path) -> str:
     return f"the last good checkpoint is {(best or [last_file])[0]}, a run with other parameters leaves it alone"
 
 
+def _of_all(values: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Summed over the processes, so that all say the same of a training that has failed."""
+    if n_processes() == 1 or not values:
+        return values
+    return dict(zip(values, summed(torch.stack([number.detach().double() for number in values.values()])), strict=True))
+
+
 def _not_finite(values: Mapping[str, Tensor]) -> list[str]:
-    """`name is value` of each that is NaN or infinite, in any of the processes."""
-    if n_processes() > 1 and values:
-        sums = summed(torch.stack([number.detach().double() for number in values.values()]))
-        values = dict(zip(values, sums, strict=True))
+    """`name is value` of each that is NaN or infinite."""
     numbers = list(values.values())
     # a single comparison for all of them, as they nearly always are finite
     if not numbers or torch.isfinite(torch.stack([number.detach().double() for number in numbers])).all():

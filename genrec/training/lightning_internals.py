@@ -37,13 +37,15 @@ def sums_of_epoch(trainer: pl.Trainer) -> Mapping[str, Tensor]:
 
 def only_note_termination(trainer: pl.Trainer) -> None:
     """Let SIGTERM end the training of several processes after the batch: Lightning's handler sends to the others, in
-    the middle of whatever they exchange."""
+    the middle of whatever they exchange. It asks before each batch whether the first has it, which `WholeBatches` asks
+    with all else."""
     connector: Any = trainer._signal_connector
 
     def note(*signal: Any) -> None:
         connector.received_sigterm = True
 
     connector._sigterm_notifier_fn = note
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 def name_next_file(tensorboard_writer: Any, suffix: str) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch.distributed import DistError
 
 from genrec.errors import UserError
+from genrec.layers.forking import fork_others
 from genrec.layers.processes import n_processes
 from genrec.training.lightning import Fabric
 from genrec.training.scratch import TOLD
@@ -59,10 +61,14 @@ def fitness_of(name: str, n: int) -> Fitness | None:
     return found
 
 
-def start_processes(devices: int, num_nodes: int, gpus: int | list[int]) -> None:
+def start_processes(devices: int, num_nodes: int, gpus: int | list[int], may_fork: bool = False) -> None:
     """Start the other processes of this machine, or meet those that torchrun or SLURM has started.
 
     Each runs the program from its beginning, and waits here for all. Does nothing the second time, and alone.
+
+    Args:
+        may_fork: where all are on the CPUs of this machine, the others go on from here instead; for a program that
+            knows what it has opened, since they have it too.
 
     Raises:
         UserError: others have been started, and one process is asked for.
@@ -80,7 +86,11 @@ def start_processes(devices: int, num_nodes: int, gpus: int | list[int]) -> None
     # it says which process ended, before it ends this one
     logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     accelerator = "gpu" if gpus else "cpu"
-    Fabric(accelerator=accelerator, devices=gpus or devices, num_nodes=num_nodes, strategy="ddp").launch()
+    fabric = Fabric(accelerator=accelerator, devices=gpus or devices, num_nodes=num_nodes, strategy="ddp")
+    strategy: Any = fabric.strategy
+    are_there = strategy.cluster_environment.creates_processes_externally
+    if gpus or num_nodes > 1 or are_there or not (may_fork and fork_others(devices)):
+        fabric.launch()
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class TrainingStage:
             part: which of several trainings of the stage.
         """
         trainer = self.trainer
-        start_processes(trainer.devices, trainer.num_nodes, trainer.gpus)
+        start_processes(trainer.devices, trainer.num_nodes, trainer.gpus, may_fork=True)
         torch.set_num_threads(trainer.num_threads)  # Lightning sets another where OMP_NUM_THREADS is not
         # another number of processes learns from the same batches, so it may go on
         one = replace(trainer, gpus=min(trainer.gpus, 1), devices=1, num_nodes=1, strategy="auto")

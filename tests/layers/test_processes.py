@@ -10,25 +10,20 @@ from genrec.layers.dropout import Dropout, ElementDropout, SharedDropout
 from genrec.layers.processes import (
     WHOLE_BATCH,
     gathered,
-    gathered_padded,
     mean_of_all,
     n_processes,
     of_the_first,
     process_rank,
+    rows_of_all,
     share_of,
     summed,
+    targets_of_all,
     total_of,
     weight_of,
 )
 
 pytestmark = pytest.mark.slow
 ROWS = np.arange(10, 17)
-
-
-def widening(n_rows):
-    """Ones, and twos, as wide as this process's number and one more."""
-    ones = torch.ones(n_rows, process_rank() + 1, 1)
-    return ones, 2 * ones
 
 
 def exchanges():
@@ -41,7 +36,6 @@ def exchanges():
         "weight": weight_of(len(rows), total_of(len(rows), cpu)),
         "sum": summed(torch.tensor([1.0, process_rank()])).tolist(),
         "gathered": gathered(torch.from_numpy(rows)[:, None]).tolist(),
-        "padded": [each.tolist() for each in gathered_padded(*widening(len(rows)))],
         "means": [each.tolist() for each in mean_of_all([torch.tensor(process_rank() + 1.0), torch.zeros(2, 1)])],
         "first": of_the_first(process_rank),
     }
@@ -55,17 +49,28 @@ def test_two_processes_share_a_batch_and_know_the_whole_of_it(tmp_path):
         assert each["total"] == 7
         assert each["sum"] == [2.0, 1.0]
         assert each["gathered"] == [[row] for row in ROWS]
-        ones = [[[1.0], [float(row % 2)]] for row in range(7)]
-        assert each["padded"] == [ones, (2 * torch.tensor(ones)).tolist()]
         assert each["means"] == [1.5, [[0.0], [0.0]]]
         assert each["first"] == 0
     assert (first["weight"], second["weight"]) == (4 * 2 / 7, 3 * 2 / 7)
 
 
+def begun():
+    """What each knows once a step has begun with its share of the rows, whose known targets are the even ones."""
+    rows, cpu = share_of(ROWS), torch.device("cpu")
+    n_known = torch.from_numpy(rows % 2 == 0).sum()
+    told = [WHOLE_BATCH.begin(len(rows), n_known, cpu, stops=process_rank() == who) for who in (-1, 1)]
+    return told, rows_of_all(len(rows)), targets_of_all(n_known), WHOLE_BATCH.shape((len(rows), 3))
+
+
+def test_a_step_begins_with_what_all_have_of_the_batch_and_ends_where_one_wants_to(tmp_path):
+    assert run_together(begun, tmp_path) == [([False, True], 7, 4, (7, 3))] * 2
+    assert begun()[1:] == (7, 4, (7, 3))
+
+
 def masks():
     """What dropout leaves of the rows, three features each, and of five places a row, as rows of their own."""
     rows = share_of(ROWS)
-    WHOLE_BATCH.begin(len(rows), torch.device("cpu"))
+    WHOLE_BATCH.begin(len(rows), 0, torch.device("cpu"))
     torch.manual_seed(5)
     shared = SharedDropout(0.5)
     return {
@@ -85,7 +90,7 @@ def test_each_process_drops_of_its_rows_what_one_process_drops_of_them(tmp_path)
 
 
 def uneven():
-    WHOLE_BATCH.begin(3, torch.device("cpu"))
+    WHOLE_BATCH.begin(3, 0, torch.device("cpu"))
     with pytest.raises(ValueError, match=r"^what is drawn for a batch of 3 rows .* for each of them, but it has 7 in"):
         Dropout(0.5)(torch.ones(7, 2))
     return True
@@ -100,10 +105,10 @@ def test_alone_all_rows_are_ones_own():
     assert (process_rank(), n_processes()) == (0, 1)
     assert share_of(ROWS) is ROWS
     assert gathered(rows) is rows
-    assert gathered_padded(rows)[0] is rows
     assert mean_of_all([rows])[0] is rows
     assert summed(rows) is rows
     assert weight_of(3, total_of(3, rows.device)) == 1
+    assert (rows_of_all(2), targets_of_all(5)) == (2, 5)
     assert WHOLE_BATCH.share(rows) is rows
     assert WHOLE_BATCH.shape(rows.shape) == (2, 3)
 

@@ -120,6 +120,6 @@ def test_all_but_the_first_end_before_anything_is_written(tmp_path):
 def test_alone_there_is_nobody_to_meet(monkeypatch):
     for size in ("1", None):
         monkeypatch.setenv("WORLD_SIZE", size) if size else monkeypatch.delenv("WORLD_SIZE", raising=False)
-        join_processes()
+        join_processes(devices=1, gpus=0)
         assert ended() == "writes"
         assert over_batches(len, ["ab", "c"]) == [2, 1]

@@ -337,15 +337,15 @@ def test_processes_stop_early_in_the_same_epoch(tmp_path):
     assert first == second < 9
 
 
-def explode(folder):
-    """What a process says of a loss that is NaN in the first of them alone."""
+def explode(folder, is_learned):
+    """What a process says of a figure that is NaN in the first of them alone, which may be the loss that it learns."""
 
     class OneIsNan(SASRec):
         def training_step(self, batch, batch_idx):
             loss = super().training_step(batch, batch_idx)
             bad = loss * (torch.nan if process_rank() == 0 else 1.0)
             self.log("train_loss_seen", bad, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
-            return loss
+            return bad if is_learned else loss
 
     OneIsNan.__name__ = "SASRec"
     settings = RankingConfig(max_epochs=1, gpus=0, devices=2, progress_bar=False, checkpoint_dir=str(folder))
@@ -356,9 +356,15 @@ def explode(folder):
 
 
 def test_a_loss_that_is_nan_in_one_process_ends_all_with_the_same_words(tmp_path):
-    first, second = run_together(explode, tmp_path, tmp_path / "run")
+    first, second = run_together(explode, tmp_path, tmp_path / "run", True)
     assert first == second
     assert "epoch 1, batch 1, step 1: train_loss_seen is nan" in first
+
+
+def test_a_figure_that_is_nan_in_one_process_ends_it_and_then_the_others(tmp_path):
+    first, second = run_together(explode, tmp_path, tmp_path / "run", False)
+    assert "epoch 1, batch 1, step 1: train_loss_seen is nan" in first
+    assert "another of the 2 processes that train together has ended" in second
 
 
 class Dies(Callback):

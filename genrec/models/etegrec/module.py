@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from genrec.codes.tokenizer.code_health import code_health
-from genrec.layers.processes import gathered_padded, summed, total_of, weight_of
+from genrec.layers.processes import gathered, rows_of_all, targets_of_all, weight_of
 from genrec.models.etegrec.alignment import (
     first_occurrences,
     preference_semantic_alignment,
@@ -138,7 +138,7 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
         self._log_means(self._step(losses["loss"]), batch)
 
     def _log_means(self, figures: dict[str, Tensor], batch: dict[str, Tensor]) -> None:
-        size = total_of(len(batch["target"]), self.device)
+        size = rows_of_all(len(batch["target"]))
         self.log_dict(figures, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -158,12 +158,13 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
         if self.trains_recommender:
             logits, *projections = self(batch["history"], target)
             n_known = (target != 0).sum()
-            terms["code_loss"] = self.generator.code_loss(logits, target) * weight_of(n_known, summed(n_known))
+            terms["code_loss"] = self.generator.code_loss(logits, target) * weight_of(n_known, targets_of_all(n_known))
         elif weights:
             with torch.no_grad():
                 projections = self.projections(batch["history"], target)
         if self.trains_tokenizer or weights:
-            target, *projections = gathered_padded(target, *(projections if weights else ()))
+            size = rows_of_all(len(target))
+            target, *projections = (gathered(each, size) for each in (target, *(projections if weights else ())))
             known = target != 0
             rows = first_occurrences(target[known])
             embeddings = self.item_embeddings[target[known][rows]]
@@ -217,7 +218,7 @@ class ETEGRec(ETEGRecNetwork, pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Full ranking of the target by a constrained search."""
         n_users = len(batch["target"])
-        size, found = total_of(n_users, self.device), self.generate(batch["history"], self.n_beams).items
+        size, found = rows_of_all(n_users), self.generate(batch["history"], self.n_beams).items
         for name, value in found_figures(found, batch["history"], batch["target"]).items():
             self.log(f"val_{name}", value * weight_of(n_users, size), batch_size=size, sync_dist=True)
 
