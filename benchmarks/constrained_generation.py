@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.beauty import CODES, N_ITEMS, code_table, evaluation_batches, users_in_any_order
-from benchmarks.harness import Case, Turn
+from benchmarks.harness import Case, Turn, also_in_bfloat16
 from benchmarks.paper_size import LENGTH, MAX_HISTORY, cornac_model, hugging_face_model, our_model
 from genrec.codes.code_table import to_tokens
 from genrec.generation.item_generator import BEAM_ROWS
@@ -87,7 +87,7 @@ def widths(n_beams: int, peer_users: int) -> Case:
         ),
         "cornac": partial(cornac, n_beams, peer_users // 2),
     }
-    return Case(f"constrained generation, beam {n_beams}, 12,101 items", "users", contenders)
+    return Case(f"constrained generation, beam {n_beams}, 12,101 items", "users", also_in_bfloat16(contenders))
 
 
 CASES = [

@@ -12,9 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
+
+import torch
+
+from genrec.training.precision import BFLOAT16, resolve_precision
 
 WARM_UPS, REPEATS = 1, 5
 
@@ -28,6 +33,24 @@ class Outcome(NamedTuple):
 
 # one turn of work; how much of it was done
 Turn = Callable[[], float | Outcome]
+
+
+def also_in_bfloat16(contenders: dict[str, Callable[[], Turn]]) -> dict[str, Callable[[], Turn]]:
+    """The contenders, and each of them under autocast where the processor has a unit for bfloat16."""
+    if resolve_precision("auto", gpus=0, portable=False) != BFLOAT16:
+        return contenders
+    return contenders | {f"{name}, bfloat16": partial(in_bfloat16, make) for name, make in contenders.items()}
+
+
+def in_bfloat16(make: Callable[[], Turn]) -> Turn:
+    """A contender whose turns run under autocast."""
+    turn = make()
+
+    def autocast_turn() -> float | Outcome:
+        with torch.autocast("cpu", torch.bfloat16):
+            return turn()
+
+    return autocast_turn
 
 
 @dataclass(frozen=True)
@@ -99,8 +122,6 @@ def measure(module: str, number: int, case: Case) -> Result:
 
 def matmul_gflops(size: int = 2048) -> float:
     """GFLOP per CPU-second of a float32 product of two square matrices on one thread."""
-    import torch
-
     torch.set_num_threads(1)
     a = torch.ones(size, size)
     started = time.process_time()
@@ -127,8 +148,6 @@ def work(module: str, number: int, name: str) -> None:
     """A worker's life: set up, warm up, then a turn for each line that comes in."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
-    import torch
-
     torch.set_num_threads(1)
     torch.manual_seed(0)
     # by its own name: as the program this module is another one, with another class Outcome

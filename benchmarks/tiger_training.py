@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.beauty import CODES, code_table, histories, spread
-from benchmarks.harness import Case, Turn
+from benchmarks.harness import Case, Turn, also_in_bfloat16
 from benchmarks.paper_size import (
     LEARNING_RATE,
     LENGTH,
@@ -103,11 +103,13 @@ CASES = [
     ),
     Case(
         "TIGER training, Beauty's lengths", "targets",
-        {
-            "genrec": beauty_windows,
-            "genrec, all positions in one pass": all_positions,
-            "Hugging Face T5": lambda: hugging_face(beauty_batch()),
-            "cornac": lambda: cornac(beauty_batch()),
-        },
+        also_in_bfloat16(
+            {
+                "genrec": beauty_windows,
+                "genrec, all positions in one pass": all_positions,
+                "Hugging Face T5": lambda: hugging_face(beauty_batch()),
+                "cornac": lambda: cornac(beauty_batch()),
+            }
+        ),
     ),
 ]  # fmt: skip
