@@ -1,4 +1,4 @@
-"""Train SASRec with and without the items' words, parallel semantic IDs, TIGER and ETEGRec on one data set:
+"""Train SASRec with and without the items' words, two towers, parallel semantic IDs, TIGER and ETEGRec on one data set:
 
     python -m benchmarks.quality DATA/prepared --set scientific --out data/quality/scientific --seeds 0 1 2
     python -m benchmarks.quality_table data/quality/scientific
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.quality_codes import ETEGREC, TIGER, etegrec, searched, tiger, trainer_of
+from benchmarks.quality_towers import TOWERS_MONITOR, TWO_TOWERS, train_two_towers
 from genrec.data.words import embed_words, join_embeddings
 from genrec.digits.table import build_digits
 from genrec.generation.generated_items import GeneratedItems
@@ -33,6 +34,7 @@ from genrec.models.etegrec.module import ETEGRec
 from genrec.models.parallel import Parallel
 from genrec.models.sasrec import SASRec
 from genrec.models.tiger import Tiger
+from genrec.networks.generating.history_towers import HistoryTowers
 from genrec.pipeline.command import keep_freed_memory
 from genrec.ranking.baselines import Popularity
 from genrec.retrieval.memory import BeamsWithMemory, TransitionSettings, WithMemory, choose_share, choose_transitions
@@ -73,8 +75,8 @@ class DataSet:
         columns: of the item table, whose words the models are given; none where it has no words.
         max_history, batch_size, epochs, patience: of all models.
         shuffles_ties: whether interactions of one time stand in another order each epoch.
-        sasrec, words, parallel, tiger, etegrec: what differs from the settings of all sets; `words` is for SASRec with
-            words.
+        sasrec, words, two_towers, parallel, tiger, etegrec: what differs from the settings of all sets; `words` is
+            for SASRec with words.
     """
 
     columns: tuple[str, ...]
@@ -85,6 +87,7 @@ class DataSet:
     shuffles_ties: bool = True
     sasrec: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
+    two_towers: dict[str, Any] = field(default_factory=dict)
     parallel: dict[str, Any] = field(default_factory=dict)
     tiger: dict[str, Any] = field(default_factory=dict)
     etegrec: dict[str, Any] = field(default_factory=dict)
@@ -102,8 +105,9 @@ SETS = {
 }
 
 
-Model = SASRec | Parallel | Tiger | ETEGRec
-SETTINGS = {"sasrec": SASREC, "words": SASREC, "parallel": PARALLEL, "tiger": TIGER, "etegrec": ETEGREC}
+Model = SASRec | HistoryTowers | Parallel | Tiger | ETEGRec
+SETTINGS = {"sasrec": SASREC, "words": SASREC, "two_towers": TWO_TOWERS, "parallel": PARALLEL, "tiger": TIGER,
+            "etegrec": ETEGREC}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,11 @@ class Variant:
         return self.digits[0] > 0 or self.kind in (Tiger, ETEGRec)
 
     @property
+    def monitor(self) -> str:
+        """The figure of validation that chooses the epoch."""
+        return TOWERS_MONITOR if self.kind is HistoryTowers else MONITOR
+
+    @property
     def needs_words(self) -> bool:
         return self.digits[1] > 0 or self.options == "words" or self.base == "sasrec+words"
 
@@ -136,6 +145,7 @@ VARIANTS = {
     "sasrec": Variant(SASRec, "sasrec"),
     "sasrec+words": Variant(SASRec, "words", changes={"content_dim": WORD_DIM}),
     "sasrec+words, 256-d": Variant(SASRec, "words", changes={"content_dim": WORD_DIM, "embedding_dim": 256}),
+    "two towers": Variant(HistoryTowers, "two_towers"),
     "parallel": Variant(Parallel, "parallel", (16, 16)),
     "parallel of sasrec": Variant(Parallel, "parallel", (16, 0)),
     "parallel of words": Variant(Parallel, "parallel", (0, 16)),
@@ -232,6 +242,24 @@ class Experiment:
                 model.trainer.should_stop = True
 
         curves.listener = watch
+        if isinstance(model, HistoryTowers):
+            train_two_towers(model, self.histories, self.deciding(), of_training, curves, seed, folder)
+        else:
+            self._learn_sequences(model, name, of_training, curves, seed, folder)
+        save_model(model, folder / "model.ckpt")
+        write_curves(curves.rows, folder / "curves.csv")
+        trained = (time.process_time() - started) / 60
+        share = self._evaluate(model.eval(), folder)
+        base_minutes = 0.0 if base is None else json.loads((base / "run.json").read_text())["cpu_minutes"]
+        summary = {"model": name, "seed": seed, **curves.summary(variant.monitor, "max"), "share": share,
+                   "cpu_minutes": trained, "cpu_minutes_of_sasrec": base_minutes,
+                   "max_history": self.max_history, **of_training, "options": options}  # fmt: skip
+        write_json(summary, folder / "run.json")
+        print(json.dumps(summary), flush=True)
+
+    def _learn_sequences(
+        self, model: Any, name: str, of_training: dict[str, Any], curves: CurveLogger, seed: int, folder: Path
+    ) -> None:
         loader = segment_loader(
             self.histories, self.max_history, of_training["batch_size"], seed, self.settings.shuffles_ties
         )
@@ -241,16 +269,6 @@ class Experiment:
             random_seed=seed, precision=resolve_precision("auto", 0, portable=False),
             checkpoint_dir=str(folder / "checkpoints"), monitor=MONITOR,
         ).train(loader, window_loader(self.deciding(), "validation", self.max_history, 512, seed))  # fmt: skip
-        save_model(model, folder / "model.ckpt")
-        write_curves(curves.rows, folder / "curves.csv")
-        trained = (time.process_time() - started) / 60
-        share = self._evaluate(model.eval(), folder)
-        base_minutes = 0.0 if base is None else json.loads((base / "run.json").read_text())["cpu_minutes"]
-        summary = {"model": name, "seed": seed, **curves.summary(MONITOR, "max"), "share": share,
-                   "cpu_minutes": trained, "cpu_minutes_of_sasrec": base_minutes,
-                   "max_history": self.max_history, **of_training, "options": options}  # fmt: skip
-        write_json(summary, folder / "run.json")
-        print(json.dumps(summary), flush=True)
 
     def _model(self, variant: Variant, options: dict[str, Any], base: Path | None, seed: int, folder: Path) -> Model:
         torch.manual_seed(seed)
@@ -260,6 +278,8 @@ class Experiment:
             assert vectors is not None
             build = tiger if variant.kind is Tiger else etegrec
             return build(n_items, max_history, options, vectors, seed, folder)
+        if variant.kind is HistoryTowers:
+            return HistoryTowers(n_items, max_history=max_history, **options)
         if variant.kind is SASRec:
             model = SASRec(n_items, max_history=max_history, **options)
             if model.content_dim:
@@ -289,10 +309,11 @@ class Experiment:
         memory = self.memory()
         if isinstance(model, Tiger | ETEGRec):
             return self._evaluate_beams(searched(model, self.histories, self.max_history), memory, folder)
-        mixture = WithMemory(model.scores, memory, 0.0, model.repeats)
+        repeats = getattr(model, "repeats", None)  # two towers learn of none
+        mixture = WithMemory(model.scores, memory, 0.0, repeats)
         share = choose_share(mixture, SHARES, self.histories, self.max_history, DECIDING_USERS, seed=0)
         ranks = self.ranks(model.scores, "")
-        ranks |= self.ranks(WithMemory(model.scores, memory, share, model.repeats).scores, "+memory")
+        ranks |= self.ranks(WithMemory(model.scores, memory, share, repeats).scores, "+memory")
         save_arrays(ranks, folder / "ranks.npz")
         return share
 

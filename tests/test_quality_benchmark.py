@@ -21,7 +21,10 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> quality.Exper
     monkeypatch.setitem(quality.SASREC, "embedding_dim", 8)
     monkeypatch.setitem(quality.PARALLEL, "embedding_dim", 8)
     variant = quality.Variant(quality.Parallel, "parallel", (2, 2))
-    variants = {**{name: quality.VARIANTS[name] for name in ("sasrec", "tiger", "etegrec")}, "parallel": variant}
+    variants = {
+        **{name: quality.VARIANTS[name] for name in ("sasrec", "two towers", "tiger", "etegrec")},
+        "parallel": variant,
+    }
     monkeypatch.setattr(quality, "VARIANTS", variants)
     small = {"embedding_dim": 8, "num_heads": 2, "num_layers": 1, "attn_dim": 8, "head_dim": 4, "n_beams": 12}
     of_etegrec = {"cycle": 2, "warmup_epochs": 1, "epochs": 2, "final_epochs": 1}
@@ -42,7 +45,7 @@ def test_each_model_gets_a_row_and_one_with_the_memory_and_is_not_trained_again(
 ) -> None:
     experiment.baselines()
     folder = experiment.run("parallel", seed=0)
-    for name in ("tiger", "etegrec"):
+    for name in ("two towers", "tiger", "etegrec"):
         experiment.run(name, seed=0)
     changed = (folder / "model.ckpt").stat().st_mtime_ns
     assert experiment.run("parallel", seed=0) == folder
@@ -55,8 +58,8 @@ def test_each_model_gets_a_row_and_one_with_the_memory_and_is_not_trained_again(
     table = capsys.readouterr().out.split("\n\n")[0].splitlines()
     names = [line.split("|")[1].split("(")[0].strip() for line in table[2:]]
     assert names == [
-        "popularity", "co-occurrence", "transitions", "sasrec", "sasrec + memory", "tiger", "tiger + memory", "etegrec",
-        "etegrec + memory", "parallel", "parallel + memory",
+        "popularity", "co-occurrence", "transitions", "sasrec", "sasrec + memory", "two towers",
+        "two towers + memory", "tiger", "tiger + memory", "etegrec", "etegrec + memory", "parallel", "parallel + memory",
     ]  # fmt: skip
 
 
@@ -73,7 +76,7 @@ def test_a_training_out_of_time_ends_with_its_first_validation_and_leaves_its_sa
 
 def test_a_set_without_words_has_the_models_that_need_none() -> None:
     assert quality.models_of(quality.SETS["instruments"]) == [
-        "baselines", "sasrec", "parallel of sasrec", "tiger", "tiger, code loss", "etegrec",
+        "baselines", "sasrec", "two towers", "parallel of sasrec", "tiger", "tiger, code loss", "etegrec",
     ]  # fmt: skip
 
 
