@@ -59,7 +59,8 @@ def test_each_model_gets_a_row_and_one_with_the_memory_and_is_not_trained_again(
     names = [line.split("|")[1].split("(")[0].strip() for line in table[2:]]
     assert names == [
         "popularity", "co-occurrence", "transitions", "sasrec", "sasrec + memory", "two towers",
-        "two towers + memory", "tiger", "tiger + memory", "etegrec", "etegrec + memory", "parallel", "parallel + memory",
+        "two towers + memory", "tiger", "tiger + memory", "etegrec", "etegrec + memory", "parallel",
+        "parallel + memory",
     ]  # fmt: skip
 
 
