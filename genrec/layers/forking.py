@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import distributed
 # who is ready waits for who has the slowest machine; a process that has ended is heard of at once
 PATIENCE = timedelta(days=1)
 HERE = "127.0.0.1"
+FORKED_WITH_ALL = {"jemalloc_bg_thd"}  # of Arrow's allocator, which starts its own again in each process
 
 
 def fork_others(n: int) -> bool:
@@ -22,8 +24,7 @@ def fork_others(n: int) -> bool:
     Returns:
         whether there are n processes now, of which the caller is one.
     """
-    threads = Path("/proc/self/task")
-    if not threads.is_dir() or len(list(threads.iterdir())) > 1:
+    if _threads() != [str(os.getpid())]:
         return False
     sys.stdout.flush()
     sys.stderr.flush()
@@ -39,3 +40,12 @@ def fork_others(n: int) -> bool:
     )
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=n, timeout=PATIENCE)
     return True
+
+
+def _threads() -> list[str]:
+    """The numbers of the threads that a fork would lose, the main one's among them; none where the system tells none."""
+    names = {}
+    for thread in Path("/proc/self/task").glob("*"):
+        with suppress(FileNotFoundError):  # it has ended meanwhile
+            names[thread.name] = (thread / "comm").read_text(encoding="utf-8").strip()
+    return [number for number, name in names.items() if name not in FORKED_WITH_ALL]

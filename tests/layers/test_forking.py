@@ -17,6 +17,8 @@ from genrec.layers.processes import n_processes, process_rank, summed
 
 print("before")
 read = torch.arange(4.0)
+if "arrow" in sys.argv:
+    import pyarrow  # whose allocator has a thread
 if "threads" in sys.argv:
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 is_forked = fork_others(3)
@@ -35,8 +37,9 @@ def run(folder, *arguments):
     return {int(file.name): json.loads(file.read_text()) for file in folder.iterdir()}
 
 
-def test_all_go_on_with_what_the_first_has_read_and_have_met(tmp_path):
-    assert run(tmp_path) == {rank: [True, 3, 3.0, str(rank)] for rank in range(3)}
+@pytest.mark.parametrize("beside", [[], ["arrow"]])
+def test_all_go_on_with_what_the_first_has_read_and_have_met(tmp_path, beside):
+    assert run(tmp_path, *beside) == {rank: [True, 3, 3.0, str(rank)] for rank in range(3)}
 
 
 def test_a_process_with_threads_stays_alone(tmp_path):
