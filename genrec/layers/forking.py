@@ -43,7 +43,7 @@ def fork_others(n: int) -> bool:
 
 
 def _threads() -> list[str]:
-    """The numbers of the threads that a fork would lose, the main one's among them; none where the system tells none."""
+    """The numbers of the threads that a fork would lose, and the main one's; none where the system tells none."""
     names = {}
     for thread in Path("/proc/self/task").glob("*"):
         with suppress(FileNotFoundError):  # it has ended meanwhile
