@@ -186,7 +186,7 @@ def curves(folder: Path) -> Iterator[str]:
                     columns[model] = points
     yield "| CPU minutes | " + " | ".join(columns) + " |"
     yield "|---|" + "---|" * len(columns)
-    last = max(points[-1][0] for points in columns.values())
+    last = max((points[-1][0] for points in columns.values()), default=0.0)
     for mark in [*(mark for mark in MARKS if mark < last), math.ceil(last)]:
         best = [max((value for minute, value in points if minute <= mark), default=None) for points in columns.values()]
         yield f"| {mark} | " + " | ".join("-" if value is None else _short(value) for value in best) + " |"

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from torch import distributed
 
+from genrec.errors import UserError
+
 # who is ready waits for who has the slowest machine; a process that has ended is heard of at once
 PATIENCE = timedelta(days=1)
+MEETING = timedelta(seconds=15)  # of processes that have nothing to do before
 HERE = "127.0.0.1"
 FORKED_WITH_ALL = {"jemalloc_bg_thd"}  # of Arrow's allocator, which starts its own again in each process
 
@@ -23,6 +26,9 @@ def fork_others(n: int) -> bool:
 
     Returns:
         whether there are n processes now, of which the caller is one.
+
+    Raises:
+        UserError: one of them has ended before all have met.
     """
     if _threads() != [str(os.getpid())]:
         return False
@@ -35,10 +41,13 @@ def fork_others(n: int) -> bool:
     if rank > 0:
         listening.close()
     os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0", WORLD_SIZE=str(n))  # as Lightning knows that they are there
-    store = distributed.TCPStore(  # type: ignore[attr-defined]
-        HERE, port, n, is_master=rank == 0, timeout=PATIENCE, master_listen_fd=None if rank else listening.detach()
-    )
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=n, timeout=PATIENCE)
+    try:
+        store = distributed.TCPStore(  # type: ignore[attr-defined]
+            HERE, port, n, is_master=rank == 0, timeout=MEETING, master_listen_fd=None if rank else listening.detach()
+        )
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=n, timeout=PATIENCE)
+    except RuntimeError as trouble:
+        raise UserError(f"another of the {n} processes has ended before they had met; run again") from trouble
     return True
 
 

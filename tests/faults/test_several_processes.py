@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from faults.stages_in_processes import PROJECT, digests, remove_outputs, run_stage_process, write_params
+from faults.stages_in_processes import (
+    PROJECT,
+    arguments_of,
+    digests,
+    module_of,
+    remove_outputs,
+    run_stage_process,
+    write_params,
+)
 
 pytestmark = pytest.mark.faults
 
@@ -57,7 +65,11 @@ def start(folder: Path, stage: str, said: Path) -> Together:
     environment |= {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
     with said.open("wb") as stream:
         first = subprocess.Popen(
-            [sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=environment, stdout=stream, stderr=stream
+            [sys.executable, "-m", module_of(stage), *arguments_of(stage)],
+            cwd=folder,
+            env=environment,
+            stdout=stream,
+            stderr=stream,
         )
     return Together(first, said)
 
@@ -128,3 +140,27 @@ def test_the_other_process_ends_with_one_line_and_the_same_command_goes_on(
     assert f"resuming {stage} after epoch" in said
     assert digests(prepared, [stage]) == whole
     assert not list((prepared / ".genrec/scratch").glob("*"))
+
+
+@pytest.mark.parametrize("struck", ["other", "first"])
+@pytest.mark.fault("one of two processes that evaluate together killed")
+def test_an_evaluation_by_two_processes_ends_with_either_and_finds_what_one_does(prepared: Path, struck: str) -> None:
+    stage, said_in = "evaluate_sasrec", prepared / "said"
+    assert run_stage_process(prepared, "count_transitions").status == 0
+    write_params(prepared)
+    assert finish(prepared, stage, said_in) == (0, "")
+    alone = digests(prepared, [stage])
+    write_params(prepared, TOGETHER)
+    remove_outputs(prepared, stage)
+    with ended_at_last(start(prepared, stage, said_in)) as running:
+        wait_until(lambda: running.other, 60)
+        other = running.other
+        os.kill(running.first.pid if struck == "first" else other, signal.SIGKILL)
+        wait_until(lambda: running.first.poll() is not None and not is_running(other), 30)
+    assert running.first.returncode != 0
+    said = said_in.read_text(encoding="utf-8").splitlines()  # struck while they meet, torch warns before
+    assert re.fullmatch(r"error: another of the 2 processes .* run again", said[-1])
+    assert [line for line in said if "Traceback" in line] == []
+    assert digests(prepared, [stage]) == {}
+    assert finish(prepared, stage, said_in) == (0, "")
+    assert digests(prepared, [stage]) == alone

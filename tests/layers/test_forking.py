@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from genrec.layers.processes import n_processes, process_rank, summed
 
 print("before")
 read = torch.arange(4.0)
+if "dies" in sys.argv:
+    os.register_at_fork(after_in_child=lambda: os._exit(9))
 if "arrow" in sys.argv:
     import pyarrow  # whose allocator has a thread
 if "threads" in sys.argv:
@@ -29,10 +32,14 @@ with open(f"{sys.argv[1]}/{process_rank()}", "w") as file:
 """
 
 
-def run(folder, *arguments):
+def start(folder, *arguments):
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", PROGRAM, str(folder), *arguments]
-    ended = subprocess.run(command, env=os.environ | one_thread, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=os.environ | one_thread, capture_output=True, text=True, timeout=120)
+
+
+def run(folder, *arguments):
+    ended = start(folder, *arguments)
     assert (ended.returncode, ended.stdout) == (0, "before\n"), ended.stderr
     return {int(file.name): json.loads(file.read_text()) for file in folder.iterdir()}
 
@@ -44,3 +51,11 @@ def test_all_go_on_with_what_the_first_has_read_and_have_met(tmp_path, beside):
 
 def test_a_process_with_threads_stays_alone(tmp_path):
     assert run(tmp_path, "threads") == {0: [False, 1, 0.0, None]}
+
+
+def test_the_first_ends_where_another_has_ended_before_they_have_met(tmp_path):
+    begun = time.monotonic()
+    ended = start(tmp_path, "dies")
+    assert "another of the 3 processes has ended before they had met; run again" in ended.stderr
+    assert (ended.returncode, list(tmp_path.iterdir())) == (1, [])
+    assert time.monotonic() - begun < 60
