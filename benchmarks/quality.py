@@ -410,7 +410,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--options", type=json.loads, default={}, help="JSON over the named models' settings")
     parser.add_argument(
-        "--minutes", type=float, default=math.inf, help="of CPU time; a training ends with its best so far"
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="of CPU time; a training ends with its best so far, but for two towers, whose is short",
     )
     arguments = parser.parse_args()
     possible = models_of(SETS[arguments.name])

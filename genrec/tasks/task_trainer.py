@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from genrec.layers.processes import mean_of_all, n_processes, process_rank, rows_of_all
+from genrec.layers.processes import WHOLE_BATCH, mean_of_all, n_processes, process_rank, rows_of_all
 from genrec.tasks.features import Batch, FeatureEmbedding
 from genrec.tasks.regularization import Regularization
 from genrec.training.base import BaseTrainer, check_gpus, check_loader
@@ -329,6 +329,7 @@ class TaskTrainer(BaseTrainer):
             with evaluating(self.model.network), torch.no_grad():
                 n_batches = 0
                 for x, labels in self._batches(data_loader, self.model.network):
+                    WHOLE_BATCH.begin(batch_size(x), 0, self.device)
                     self.model.collect(x, labels)
                     n_batches += 1
                 if n_batches == 0:

@@ -321,6 +321,21 @@ def test_one_process_goes_on_where_two_stopped(tmp_path):
     assert resumed["rows"] == {epoch: pytest.approx(row, rel=1e-5) for epoch, row in whole["rows"].items()}
 
 
+def evaluate_a_ranker(folder, n):
+    """The AUC of a ranker outside of a training, of batches of several sizes."""
+    torch.manual_seed(0)
+    model = ranker("wide_deep")
+    trainer = CTRTrainer(model, model_path=str(folder), progress_bar=False, devices=n)
+    return [trainer.evaluate(model, rated(model.kind, size, None)) for size in (33, 32)]
+
+
+def test_two_processes_evaluate_a_ranker_as_one_does(tmp_path):
+    alone = evaluate_a_ranker(tmp_path / "alone", 1)
+    assert alone == pytest.approx([alone[0]] * 2)
+    for found in run_together(evaluate_a_ranker, tmp_path, tmp_path / "together", 2):
+        assert found == pytest.approx(alone)
+
+
 def stop_early(folder):
     """How many epochs of nine were trained, of which none learns anything."""
     model, logger = sasrec(learning_rate=0.0), CurveLogger()
