@@ -3,22 +3,21 @@
 What it is made of and its share are chosen on validation, from which no pair was counted.
 """
 
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from genrec.layers.shards import over_batches
+from genrec.retrieval.pair_counts import PairCounter
 from genrec.retrieval.ranking import CPU, ScoresItems, rank_found
 from genrec.retrieval.ranks import discounted_gain, ranks_from_scores, ranks_in_lists, top_items, users_at_once
-from genrec.retrieval.transitions import Transitions, count_pairs, mixed
+from genrec.retrieval.transitions import Transitions, joined, mixed
 from genrec.sequences.histories import Examples, Histories, Split
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 BATCH = 256
 DECIDING_USERS = 3000
+LAST_ITEMS = 10  # of a history, which have a say
 SHARES = tuple(i / 10 for i in range(10))
 # How many items a list of beams and a memory's own best holds.
 LIST = 100
@@ -38,14 +38,8 @@ class TransitionSettings:
     window: int = 3
     backward: float = 1.0
     power: float = 0.0
-    num_items: int = 10
+    num_items: int = LAST_ITEMS
     decay: float = 1.0
-
-    def fitted_to(self, counts: sparse.csr_array) -> Transitions:
-        """Those of pairs that `count_pairs` counted within this window."""
-        return Transitions.of_counts(
-            counts, backward=self.backward, power=self.power, num_items=self.num_items, decay=self.decay
-        )
 
 
 ALTERNATIVES: dict[str, tuple[Any, ...]] = {
@@ -63,22 +57,26 @@ def choose_transitions(histories: Histories, n_users: int, seed: int) -> tuple[T
         n_users: how many users, drawn by `seed`, decide; all if there are fewer.
     """
     examples = _drawn(histories, n_users, seed)
-    counted = lru_cache(maxsize=1)(lambda window: _counted(histories, window))  # most settings share a window
+    asked = np.unique(histories.padded(examples.cut(LAST_ITEMS))).astype(np.int64)  # whose rows alone decide
+    counted = lru_cache(maxsize=1)(lambda window: list(_counter(histories, window).of_items(asked)))
     chosen = TransitionSettings()
     best, gain = chosen, -1.0
     for name, values in {"window": (chosen.window,), **ALTERNATIVES}.items():
         for settings in [replace(chosen, **{name: value}) for value in values]:
-            new_gain = _gain(settings.fitted_to(counted(settings.window)), histories, examples)
+            rows = [counts.weighed(settings.backward, settings.power) for counts in counted(settings.window)]
+            table = joined(rows, asked, histories.n_items, sum(part.nnz for part in rows))
+            new_gain = _gain(Transitions(table, settings.num_items, settings.decay), histories, examples)
             if new_gain > gain:
                 best, gain = settings, new_gain
         chosen = best
-    return chosen.fitted_to(counted(chosen.window)), chosen
+    counted.cache_clear()
+    how = {name: value for name, value in asdict(chosen).items() if name != "window"}
+    return Transitions.counted(_counter(histories, chosen.window), **how), chosen
 
 
-def _counted(histories: Histories, window: int) -> sparse.csr_array:
-    """The pairs of the training part, block of users by block of users."""
-    blocks = (count_pairs(part.items, part.offsets, part.n_items, window) for part in histories.train_blocks())
-    return reduce(operator.add, blocks)
+def _counter(histories: Histories, window: int) -> PairCounter:
+    """Of the training part, block of users by block of users."""
+    return PairCounter(histories.train_blocks, histories.n_items, window)
 
 
 class KnowsRepeats(Protocol):

@@ -3,6 +3,7 @@
 Letters: b batch, t last items, n entries of their rows.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from genrec.errors import UserError
+from genrec.retrieval.pair_counts import PairCounter
+from genrec.sequences.histories import Histories
 from genrec.storage.files import load_arrays, save_arrays
 
 
@@ -34,8 +37,8 @@ class Transitions(nn.Module):
         self.num_items = num_items
         self.decay = decay
         self.register_buffer("starts", torch.from_numpy(counts.indptr.astype(np.int64)))
-        self.register_buffer("columns", torch.from_numpy(counts.indices.astype(np.int32)))
-        self.register_buffer("weights", torch.from_numpy(counts.data.astype(np.float32)))
+        self.register_buffer("columns", torch.from_numpy(counts.indices.astype(np.int32, copy=False)))
+        self.register_buffer("weights", torch.from_numpy(counts.data.astype(np.float32, copy=False)))
 
     @classmethod
     def fit(
@@ -58,17 +61,18 @@ class Transitions(nn.Module):
             power: a row is divided by its sum to this power: 1 gives frequent and rare items an equal say, 0 gives
                 each as much as it was taken.
         """
-        return cls.of_counts(
-            count_pairs(items, offsets, n_items, window), backward=backward, power=power, num_items=num_items,
-            decay=decay,
-        )  # fmt: skip
+        histories = Histories(items, offsets, n_items)
+        counter = PairCounter(lambda: [histories], n_items, window)
+        return cls.counted(counter, backward=backward, power=power, num_items=num_items, decay=decay)
 
     @classmethod
-    def of_counts(
-        cls, counts: sparse.csr_array, *, backward: float, power: float, num_items: int, decay: float
+    def counted(
+        cls, counter: PairCounter, *, backward: float, power: float, num_items: int, decay: float
     ) -> "Transitions":
-        """As `fit`, of what `count_pairs` counted."""
-        return cls(normalised(counts + backward * counts.T, power), num_items, decay)
+        """As `fit`, of what a counter counts; above what is returned it needs memory for some rows alone."""
+        items = np.arange(counter.n_items + 1)
+        rows = (counts.weighed(backward, power) for counts in counter.of_items(items))
+        return cls(joined(rows, items, counter.n_items, int(counter.n_pairs.sum())), num_items, decay)
 
     def forward(self, history: Tensor) -> Tensor:
         """Probabilities (b, n_items + 1), column = item_id; a history of unknown items has zeros.
@@ -110,30 +114,6 @@ class Transitions(nn.Module):
         return cls(counts, int(arrays["num_items"]), float(arrays["decay"]))
 
 
-def count_pairs(items: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int, window: int) -> sparse.csr_array:
-    """(n_items + 1, n_items + 1): the sum of 1 / steps over all pairs of a user, row the earlier item.
-
-    Example:
-        >>> count_pairs(np.array([1, 2, 3]), np.array([0, 3]), 3, window=2).toarray().tolist()[1]
-        [0.0, 0.0, 1.0, 0.5]
-    """
-    users = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    counts = sparse.csr_array((n_items + 1, n_items + 1), dtype=np.float32)
-    for step in range(1, window + 1):
-        same_user = users[:-step] == users[step:]
-        pairs = (items[:-step][same_user], items[step:][same_user])
-        weights = np.full(len(pairs[0]), 1 / step, np.float32)
-        counts = counts + sparse.coo_array((weights, pairs), counts.shape).tocsr()
-    return counts
-
-
-def normalised(counts: sparse.csr_array, power: float) -> sparse.csr_array:
-    """Each row divided by its sum to a power; rows without entries stay empty."""
-    sums = np.asarray(counts.sum(axis=1)).ravel()
-    inverse = np.divide(1, sums**power, out=np.zeros_like(sums), where=sums > 0)
-    return sparse.csr_array(sparse.diags_array(inverse) @ counts)
-
-
 def mixed(chances: Tensor, memory: Tensor, share: float) -> Tensor:
     """Log-probabilities of p = (1 - share) chances + share memory.
 
@@ -142,3 +122,23 @@ def mixed(chances: Tensor, memory: Tensor, share: float) -> Tensor:
         memory: (b, n_items + 1) probabilities; a row of zeros leaves the model alone.
     """
     return torch.log((1 - share) * chances + share * memory)
+
+
+def joined(
+    parts: Iterable[sparse.csr_array], items: NDArray[np.int64], n_items: int, most_entries: int
+) -> sparse.csr_array:
+    """(n_items + 1, n_items + 1): the rows of some items, ascending, one part after another; the others are empty.
+
+    Args:
+        parts: together (len(items), n_items + 1).
+        most_entries: no fewer than they have; what is not needed is never touched.
+    """
+    columns, weights = np.empty(most_entries, np.int32), np.empty(most_entries, np.float32)
+    lengths, n_rows, n_entries = np.zeros(n_items + 1, np.int64), 0, 0
+    for part in parts:
+        lengths[items[n_rows : n_rows + part.shape[0]]] = np.diff(part.indptr)
+        columns[n_entries : n_entries + part.nnz] = part.indices
+        weights[n_entries : n_entries + part.nnz] = part.data
+        n_rows, n_entries = n_rows + part.shape[0], n_entries + part.nnz
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return sparse.csr_array((weights[:n_entries], columns[:n_entries], starts), (n_items + 1, n_items + 1))

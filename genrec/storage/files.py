@@ -92,11 +92,13 @@ def save_arrays(arrays: "Mapping[str, NDArray[Any]]", file: Path) -> None:
 
     with written(file) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.save(buffer, array)
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
             member = zipfile.ZipInfo(f"{name}.npy")
             member.external_attr = 0o600 << 16  # whoever unzips it can read what comes out
-            archive.writestr(member, buffer.getvalue())
+            member.file_size = len(header.getvalue()) + array.nbytes
+            with archive.open(member, "w") as stream:  # a piece at a time: the array may be most of the memory
+                np.save(stream, array)
 
 
 def load_arrays(file: Path, way_out: str = "delete it and run `dvc repro`") -> "dict[str, NDArray[Any]]":

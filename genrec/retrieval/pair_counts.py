@@ -1,0 +1,117 @@
+"""How often items stood near each other, counted some rows of the table after another, so that it needs no more memory.
+
+Letters: r rows of the items that are asked for.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, reduce
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from genrec.sequences.histories import Histories
+
+PAIRS_AT_ONCE = 1 << 26  # of whose ends one is a row that is counted, before equal ones are summed
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """The sum of 1 / steps over all pairs of a user within some steps, of some items.
+
+    Attributes:
+        ahead: (r, n_items + 1) float32, row = the earlier item.
+        behind: (r, n_items + 1) float32, row = the later item.
+    """
+
+    ahead: sparse.csr_array
+    behind: sparse.csr_array
+
+    def __add__(self, other: "PairCounts") -> "PairCounts":
+        return PairCounts(self.ahead + other.ahead, self.behind + other.behind)
+
+    def weighed(self, backward: float, power: float) -> sparse.csr_array:
+        """Both together, pairs against the order of time with a weight; each row divided by its sum to a power."""
+        return normalised(self.ahead + backward * self.behind, power)
+
+
+@dataclass(frozen=True)
+class PairCounter:
+    """Counts the pairs within `window` steps.
+
+    Attributes:
+        blocks: gives the histories, one part after another, anew each time; a user's is in one part.
+    """
+
+    blocks: Callable[[], Iterable[Histories]]
+    n_items: int
+    window: int
+
+    def of_items(self, asked: NDArray[np.int64]) -> Iterator[PairCounts]:
+        """Those of some items, ascending, a stretch of them after another, each of bounded size or of one item."""
+        for rows in _stretches(self.n_pairs[asked], PAIRS_AT_ONCE):
+            place = np.full(self.n_items + 1, -1, np.int32)
+            place[asked[rows]] = np.arange(rows.stop - rows.start)
+            yield reduce(PairCounts.__add__, (self._of_block(block, place) for block in self.blocks()))
+
+    @cached_property
+    def n_pairs(self) -> NDArray[np.int64]:
+        """int64 (n_items + 1,), of how many pairs each item is an end: no row has more entries."""
+        total = np.zeros(self.n_items + 1, np.int64)
+        for block in self.blocks():
+            for earlier, later, _ in self._steps(block):
+                total += np.bincount(earlier, minlength=len(total)) + np.bincount(later, minlength=len(total))
+        return total
+
+    def _of_block(self, block: Histories, place: NDArray[np.int32]) -> PairCounts:
+        """Of one part; `place` is each item's row, -1 where it has none."""
+        shape = (int(place.max(initial=-1)) + 1, self.n_items + 1)
+        counts = PairCounts(sparse.csr_array(shape, dtype=np.float32), sparse.csr_array(shape, dtype=np.float32))
+        for earlier, later, weight in self._steps(block):
+            counts += PairCounts(
+                _summed(place[earlier], later, weight, shape), _summed(place[later], earlier, weight, shape)
+            )
+        return counts
+
+    def _steps(self, block: Histories) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], np.float32]]:
+        """For each number of steps the earlier and the later items of all pairs, and a pair's weight."""
+        users = np.repeat(np.arange(block.n_users, dtype=np.int32), np.diff(block.offsets))
+        for step in range(1, self.window + 1):
+            same_user = users[:-step] == users[step:]
+            yield block.items[:-step][same_user], block.items[step:][same_user], np.float32(1 / step)
+
+
+def normalised(counts: sparse.csr_array, power: float) -> sparse.csr_array:
+    """Each row divided by its sum to a power; rows without entries stay empty."""
+    sums = np.asarray(counts.sum(axis=1)).ravel()
+    inverse = np.divide(1, sums**power, out=np.zeros_like(sums), where=sums > 0)
+    return sparse.csr_array(sparse.diags_array(inverse) @ counts)
+
+
+def _summed(
+    rows: NDArray[np.int32], columns: NDArray[np.int32], weight: np.float32, shape: tuple[int, int]
+) -> sparse.csr_array:
+    """The weight in each cell as often as it stands there; a row of -1 is none."""
+    has_row = rows >= 0
+    if not has_row.all():
+        rows, columns = rows[has_row], columns[has_row]
+    return sparse.coo_array((np.full(len(rows), weight, np.float32), (rows, columns)), shape).tocsr()
+
+
+def _stretches(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Neighbours whose sizes are at most `most` together, or one alone; one stretch at least.
+
+    Example:
+        >>> list(_stretches(np.array([1, 1, 5, 1]), 3))
+        [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
+    """
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    first = 0
+    while True:
+        last = max(int(np.searchsorted(ends, ends[first] + most, side="right")) - 1, first + 1)
+        last = min(last, len(sizes))
+        yield slice(first, last)
+        if last == len(sizes):
+            return
+        first = last
