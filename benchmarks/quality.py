@@ -170,8 +170,14 @@ class Experiment:
     items: Any
     settings: DataSet
     out: Path
-    overrides: dict[str, Any]
+    overrides: dict[str, Any] = field(default_factory=dict)
     minutes: float = math.inf  # of the CPU, after which a training stops at its next validation
+
+    @classmethod
+    def of(cls, prepared: Path, settings: DataSet, out: Path, **how: Any) -> "Experiment":
+        """That of the data in the folder that prepare_data writes."""
+        items = read_parquet(prepared / "items.parquet")
+        return cls(Histories.load(prepared / "histories.npz"), items, settings, out, **how)
 
     @property
     def max_history(self) -> int:
@@ -273,7 +279,7 @@ class Experiment:
     def _model(self, variant: Variant, options: dict[str, Any], base: Path | None, seed: int, folder: Path) -> Model:
         torch.manual_seed(seed)
         n_items, max_history = self.histories.n_items, self.max_history
-        vectors = None if base is None else self._vectors(base)
+        vectors = None if base is None else self.vectors(base)
         if variant.kind in (Tiger, ETEGRec):
             assert vectors is not None
             build = tiger if variant.kind is Tiger else etegrec
@@ -297,7 +303,7 @@ class Experiment:
         parallel.set_digits(digits)
         return parallel
 
-    def _vectors(self, base: Path) -> NDArray[np.float32]:
+    def vectors(self, base: Path) -> NDArray[np.float32]:
         """(n_items + 1, dim), row = item_id: the items of a SASRec that was trained."""
         sasrec = load_model(SASRec, base / "model.ckpt")
         with torch.inference_mode():
@@ -325,7 +331,7 @@ class Experiment:
         ranks = {}
         for split in EVALUATED_SPLITS:
             for suffix, lists in (("", found[split].items), ("+memory", both.lists(split, share))):
-                ranks |= _ranks_of(split, suffix, rank_found(lists, self.histories, split, 10, 512))
+                ranks |= ranks_of(split, suffix, rank_found(lists, self.histories, split, 10, 512))
         save_arrays(ranks, folder / "ranks.npz")
         return share
 
@@ -334,7 +340,7 @@ class Experiment:
         found = {}
         for split in EVALUATED_SPLITS:
             ranked = rank_by_scores(score, self.histories, split, self.max_history, 10, 512, progress_bar=False)
-            found |= _ranks_of(split, suffix, ranked)
+            found |= ranks_of(split, suffix, ranked)
         return found
 
     @torch.inference_mode()
@@ -389,7 +395,8 @@ def models_of(settings: DataSet) -> list[str]:
     return ["baselines", *(name for name, variant in VARIANTS.items() if settings.columns or not variant.needs_words)]
 
 
-def _ranks_of(split: Split, suffix: str, ranked: RankedItems) -> dict[str, NDArray[np.int32]]:
+def ranks_of(split: Split, suffix: str, ranked: RankedItems) -> dict[str, NDArray[np.int32]]:
+    """split/protocol and the suffix, to each target's rank, 11 where it is not among ten."""
     return {
         f"{split}/{protocol}{suffix}": ranks_in_lists(lists, ranked.targets).int().numpy()
         for protocol, lists in ranked.lists.items()
@@ -423,9 +430,10 @@ def main() -> None:
             parser.error(f"{model} needs words of items, which {arguments.name} has not; it has {', '.join(possible)}")
     torch.set_num_threads(1)
     keep_freed_memory()
-    histories = Histories.load(arguments.prepared / "histories.npz")
-    items = read_parquet(arguments.prepared / "items.parquet")
-    experiment = Experiment(histories, items, SETS[arguments.name], arguments.out, arguments.options, arguments.minutes)
+    experiment = Experiment.of(
+        arguments.prepared, SETS[arguments.name], arguments.out,
+        overrides=arguments.options, minutes=arguments.minutes,
+    )  # fmt: skip
     for model in models:
         if model == "baselines":
             experiment.baselines()

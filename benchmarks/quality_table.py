@@ -27,6 +27,8 @@ Bounds = tuple[tuple[int, int | None], ...]
 RESAMPLES = 1000
 METRICS = ("recall_at_10", "ndcg_at_10")
 PROTOCOLS = ("kept", "excluded")
+# what a model is alone and beside others, and where its ranks are; a ranker's of the test alone
+SUFFIXES = {"": "ranks.npz", "+memory": "ranks.npz", "+ranker": "ranked.npz"}
 # both ends within: times that a target was learned, and interactions before it
 FEWEST: Bounds = ((0, 4), (5, 9), (10, 24), (25, None))
 LENGTHS: Bounds = ((1, 2), (3, 4), (5, 9), (10, 19), (20, None))
@@ -54,12 +56,12 @@ class Row:
 
 
 def read_rows(folder: Path) -> dict[str, Row]:
-    """Every model that has results, in the order of the table, and right after it the same with the memory."""
+    """Every model that has results, in the order of the table; right after it those with the memory and a ranker."""
     runs = [(file.parent, json.loads(file.read_text())) for file in sorted(folder.glob("*/run.json"))]
     rows = {}
     for model in (*UNTRAINED, *VARIANTS):
-        of_model = [(path, run) for path, run in runs if run["model"] == model]
-        for suffix in ("", "+memory") if of_model and model in VARIANTS else ("",):
+        for suffix, file in SUFFIXES.items() if model in VARIANTS else [("", "ranks.npz")]:
+            of_model = [(path / file, run) for path, run in runs if run["model"] == model and (path / file).exists()]
             if of_model:
                 name = model + suffix.replace("+", " + ")
                 rows[name] = _row(name, of_model, suffix)
@@ -68,20 +70,22 @@ def read_rows(folder: Path) -> dict[str, Row]:
 
 def _row(name: str, runs: list[tuple[Path, dict]], suffix: str) -> Row:
     of_seeds: dict[str, list[Tensor]] = {}
-    for path, _ in runs:
-        ranks = load_arrays(path / "ranks.npz")
-        for split in ("validation", "test"):
-            for protocol in PROTOCOLS:
-                metrics = user_metrics(torch.from_numpy(ranks[f"{split}/{protocol}{suffix}"]).long(), [10])
+    for file, _ in runs:
+        for key, ranks in load_arrays(file).items():
+            split, protocol = key.split("/")
+            if protocol in [each + suffix for each in PROTOCOLS]:
+                metrics = user_metrics(torch.from_numpy(ranks).long(), [10])
                 for metric in METRICS:
-                    of_seeds.setdefault(f"{split}/{protocol}/{metric}", []).append(metrics[metric].double())
+                    of_seeds.setdefault(f"{split}/{protocol.removesuffix(suffix)}/{metric}", []).append(
+                        metrics[metric].double()
+                    )
     minutes = [np.mean([run[key] for _, run in runs]) for key in ("cpu_minutes", "cpu_minutes_of_sasrec")]
     return Row(
         name,
         [run["seed"] for _, run in runs],
         {key: torch.stack(values) for key, values in of_seeds.items()},
         (float(minutes[0]), float(minutes[1])),
-        [run.get("share", 0.0) for _, run in runs] if suffix else [],
+        [run.get("share", 0.0) for _, run in runs] if suffix == "+memory" else [],
     )
 
 
@@ -98,14 +102,16 @@ def figures(rows: dict[str, Row], users: NDArray[np.int64]) -> Iterator[str]:
         ends = bootstrap_intervals(keys, RESAMPLES, seed=0, user_ids=users)
         interval = " / ".join(f"{_short(low)} to {_short(high)}" for low, high in ends.values())
         own, base = row.cpu_minutes
-        cost = "" if row.name.endswith("memory") else f"{own:.1f}" + (f" + {base:.1f}" if base else "")
+        is_alone = not row.name.endswith((" + memory", " + ranker"))
+        cost = f"{own:.1f}" + (f" + {base:.1f}" if base else "") if is_alone else ""
         cells = [_pair(row, "validation/excluded"), _pair(row, "test/kept"), _pair(row, "test/excluded")]
         shown = row.name + (f" ({', '.join(f'{share:.1f}' for share in row.shares)})" if row.shares else "")
         yield f"| {shown} | {len(row.seeds)} | {' | '.join(cells)} | {interval} | {cost} |"
 
 
 def _pair(row: Row, key: str) -> str:
-    return " / ".join(_short(float(row.per_target(f"{key}/{metric}").mean())) for metric in METRICS)
+    keys = [f"{key}/{metric}" for metric in METRICS]
+    return " / ".join(_short(float(row.per_target(each).mean())) for each in keys if each in row.of_seeds)
 
 
 def differences(rows: dict[str, Row], pairs: list[tuple[str, str]], users: NDArray[np.int64]) -> Iterator[str]:
@@ -213,9 +219,10 @@ def main(folder: Path) -> None:
     against = [
         (model + suffix, "transitions") for suffix in ("", memory) for model in ("sasrec", "sasrec+words", "parallel")
     ]
+    ranked = [(f"{model} + ranker", model + suffix) for model in VARIANTS for suffix in ("", memory)]
     parts = [
         figures(rows, targets["user"]),
-        differences(rows, pairs + against, targets["user"]),
+        differences(rows, pairs + against + ranked, targets["user"]),
         breakdown(rows, kinds_of_items(targets)),
         breakdown(rows, kinds_of_users(targets)),
         curves(folder),
