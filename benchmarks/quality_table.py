@@ -215,7 +215,7 @@ def main(folder: Path) -> None:
         ("parallel of sasrec", "sasrec"), ("parallel", "parallel of sasrec"), ("parallel", "parallel of words"),
         ("parallel", "parallel, item loss"), ("parallel", "parallel, digit loss"),
         ("parallel", "tiger"), ("tiger", "sasrec"), ("tiger", "tiger, code loss"),
-        ("etegrec", "tiger, code loss"))]  # fmt: skip
+        ("etegrec", "sasrec"), ("etegrec", "tiger"), ("etegrec", "tiger, code loss"))]  # fmt: skip
     against = [
         (model + suffix, "transitions") for suffix in ("", memory) for model in ("sasrec", "sasrec+words", "parallel")
     ]

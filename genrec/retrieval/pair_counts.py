@@ -10,10 +10,12 @@ from functools import cached_property, reduce
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from tqdm import tqdm
 
 from genrec.sequences.histories import Histories
 
-PAIRS_AT_ONCE = 1 << 26  # of whose ends one is a row that is counted, before equal ones are summed
+PAIRS_AT_ONCE = 1 << 25  # of whose ends one is a row that is counted, before equal ones are summed
+SHOWN_AFTER = 3  # seconds, where there is a terminal
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class PairCounter:
 
     def of_items(self, asked: NDArray[np.int64]) -> Iterator[PairCounts]:
         """Those of some items, ascending, a stretch of them after another, each of bounded size or of one item."""
-        for rows in _stretches(self.n_pairs[asked], PAIRS_AT_ONCE):
+        stretches = list(_stretches(self.n_pairs[asked], PAIRS_AT_ONCE))
+        for rows in tqdm(stretches, desc="items", unit="stretch", delay=SHOWN_AFTER, disable=None, leave=False):
             place = np.full(self.n_items + 1, -1, np.int32)
             place[asked[rows]] = np.arange(rows.stop - rows.start)
             yield reduce(PairCounts.__add__, (self._of_block(block, place) for block in self.blocks()))
@@ -60,26 +63,26 @@ class PairCounter:
         """int64 (n_items + 1,), of how many pairs each item is an end: no row has more entries."""
         total = np.zeros(self.n_items + 1, np.int64)
         for block in self.blocks():
-            for earlier, later, _ in self._steps(block):
-                total += np.bincount(earlier, minlength=len(total)) + np.bincount(later, minlength=len(total))
+            for step, same_user in self._steps(block):
+                for ends in (block.items[:-step], block.items[step:]):
+                    total += np.bincount(ends[same_user], minlength=len(total))
         return total
 
     def _of_block(self, block: Histories, place: NDArray[np.int32]) -> PairCounts:
         """Of one part; `place` is each item's row, -1 where it has none."""
         shape = (int(place.max(initial=-1)) + 1, self.n_items + 1)
-        counts = PairCounts(sparse.csr_array(shape, dtype=np.float32), sparse.csr_array(shape, dtype=np.float32))
-        for earlier, later, weight in self._steps(block):
-            counts += PairCounts(
-                _summed(place[earlier], later, weight, shape), _summed(place[later], earlier, weight, shape)
-            )
-        return counts
+        ahead, behind = sparse.csr_array(shape, dtype=np.float32), sparse.csr_array(shape, dtype=np.float32)
+        items, rows = block.items, place[block.items]
+        for step, same_user in self._steps(block):
+            ahead += _summed(rows[:-step], items[step:], same_user, step, shape)
+            behind += _summed(rows[step:], items[:-step], same_user, step, shape)
+        return PairCounts(ahead, behind)
 
-    def _steps(self, block: Histories) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], np.float32]]:
-        """For each number of steps the earlier and the later items of all pairs, and a pair's weight."""
+    def _steps(self, block: Histories) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """For each number of steps, whether the item that stands so many later is of the same user."""
         users = np.repeat(np.arange(block.n_users, dtype=np.int32), np.diff(block.offsets))
         for step in range(1, self.window + 1):
-            same_user = users[:-step] == users[step:]
-            yield block.items[:-step][same_user], block.items[step:][same_user], np.float32(1 / step)
+            yield step, users[:-step] == users[step:]
 
 
 def normalised(counts: sparse.csr_array, power: float) -> sparse.csr_array:
@@ -90,13 +93,16 @@ def normalised(counts: sparse.csr_array, power: float) -> sparse.csr_array:
 
 
 def _summed(
-    rows: NDArray[np.int32], columns: NDArray[np.int32], weight: np.float32, shape: tuple[int, int]
+    rows: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    same_user: NDArray[np.bool_],
+    step: int,
+    shape: tuple[int, int],
 ) -> sparse.csr_array:
-    """The weight in each cell as often as it stands there; a row of -1 is none."""
-    has_row = rows >= 0
-    if not has_row.all():
-        rows, columns = rows[has_row], columns[has_row]
-    return sparse.coo_array((np.full(len(rows), weight, np.float32), (rows, columns)), shape).tocsr()
+    """In each cell 1 / step as often as it is one user's; a row of -1 is none."""
+    counted = same_user & (rows >= 0)
+    cells = rows[counted], columns[counted]
+    return sparse.coo_array((np.full(len(cells[0]), 1 / step, np.float32), cells), shape).tocsr()
 
 
 def _stretches(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:
