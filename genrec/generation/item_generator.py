@@ -12,13 +12,14 @@ from genrec.generation.code_repeats import CodeRepeats, RepeatingDecoder
 from genrec.generation.generated_items import GeneratedItems
 from genrec.generation.generator import SemanticIdGenerator
 from genrec.generation.itemwise import ItemwiseGenerator
-from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree
+from genrec.generation.prefix_tree import FullTree, PrefixTree, build_prefix_tree, tree_of_items
 from genrec.layers.finite import check_ordered
 from genrec.layers.item_ids import check_item_ids
 from genrec.layers.tiles import of_like_length
 
 GeneratingNetwork = SemanticIdGenerator | ItemwiseGenerator
 BEAM_ROWS = 1024  # users times beams of one search on a CPU: the states of a layer stay in its cache, memory is bounded
+LEAVES_AT_ONCE = 1 << 16  # of the tree, when all items are scored
 
 
 class ItemGenerator(nn.Module):
@@ -151,7 +152,8 @@ class ItemGenerator(nn.Module):
     def score_items(self, history: Tensor) -> Tensor:
         """log P(item | history) of the whole catalogue, which audits what a search finds.
 
-        Each prefix of the catalogue is evaluated once: it is a search whose beam is as wide as the catalogue.
+        Each prefix is evaluated once: it is a search whose beam is as wide as the catalogue, of a large one by
+        stretches of its tree, of which neighbours share the prefixes in which they meet.
 
         Args:
             history: (batch, length) int64 item_ids, padded with 0 on the right.
@@ -159,10 +161,13 @@ class ItemGenerator(nn.Module):
         Returns:
             (batch, n_items + 1), column = item_id; that of padding is -inf.
         """
-        n_items = len(self.code_table) - 1
-        found = self.generate(history, n_beams=n_items)
-        scores = found.log_probs.new_full((len(history), n_items + 1), -torch.inf)
-        return scores.scatter(1, found.items, found.log_probs)
+        leaves = self.prefix_tree.items
+        parts = leaves.split(LEAVES_AT_ONCE)
+        trees = (tree_of_items(self.code_table, part) if len(part) < len(leaves) else None for part in parts)
+        found = [self.generate(history, len(part), tree=tree) for part, tree in zip(parts, trees, strict=True)]
+        items, log_probs = (torch.cat(each, dim=1) for each in zip(*found, strict=True))
+        scores = log_probs.new_full((len(history), len(leaves) + 1), -torch.inf)
+        return scores.scatter(1, items, log_probs)
 
     def _derive(self) -> "_Derived":
         """Tokens and tree of the table in use, computed again only when the table was replaced or written to."""

@@ -1,6 +1,6 @@
 """All semantic IDs as a tree in flat tensors: a node's children are a range, so a step costs the same at any size."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -103,6 +103,17 @@ def build_prefix_tree(table: Tensor) -> PrefixTree:
         max_children.append(int(first.diff().max()))
         parent_starts = starts_node
     return PrefixTree(tuple(codes), tuple(first_child), tuple(max_children), order + 1)
+
+
+def tree_of_items(table: Tensor, item_ids: Tensor) -> PrefixTree:
+    """The tree of some rows of a code table.
+
+    Args:
+        table: (n_items + 1, code_length) int.
+        item_ids: (n,) int64, at least one, all different.
+    """
+    tree = build_prefix_tree(torch.cat([table[:1], table[item_ids]]))
+    return replace(tree, items=item_ids[tree.items - 1])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ What is not forbidden is what the evaluation lists, in its order: constraints on
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genrec.generation.beam_search import Shape
 from genrec.generation.item_generator import ItemGenerator
-from genrec.generation.prefix_tree import PrefixTree, build_prefix_tree
+from genrec.generation.prefix_tree import tree_of_items
 from genrec.generation.sampling import shaped
 from genrec.layers.history_cut import last_items
 from genrec.retrieval.ranks import top_items
@@ -112,7 +112,7 @@ class Searching:
         """One user's search in the tree of the allowed items alone: k beams end in k items, as each prefix has one."""
         if not isinstance(self.generator, ItemGenerator):
             return self._all_items(history, allowed, k, sampling)
-        tree = tree_of(self.generator.code_table, allowed[0])
+        tree = tree_of_items(self.generator.code_table, allowed[0].nonzero()[:, 0])
         random = None if sampling is None else sampling.random()
         found = self.generator.generate(history, max(self.n_beams, k), shape=shape, random=random, tree=tree)
         return first_allowed(found.items, found.log_probs, allowed, k)
@@ -138,18 +138,6 @@ def best_allowed(scores: Tensor, log_probs: Tensor, allowed: Tensor, k: int, sam
         keys = log_probs / sampling.temperature - noise
     items = top_items(keys.masked_fill(~allowed, -torch.inf), k)
     return Ranked(items, log_probs.gather(1, items).float().masked_fill(items == 0, -torch.inf))
-
-
-def tree_of(table: Tensor, allowed: Tensor) -> PrefixTree:
-    """The prefix tree of some items.
-
-    Args:
-        table: (n_items + 1, code_length) int.
-        allowed: (n_items + 1,) bool, at least one item.
-    """
-    item_ids = allowed.nonzero()[:, 0]
-    tree = build_prefix_tree(torch.cat([table[:1], table[item_ids]]))
-    return replace(tree, items=item_ids[tree.items - 1])
 
 
 def first_allowed(items: Tensor, log_probs: Tensor, allowed: Tensor, k: int) -> Ranked:

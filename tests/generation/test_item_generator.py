@@ -204,6 +204,14 @@ def test_scores_of_the_whole_catalogue_equal_a_forward_pass_for_each_item(genera
     torch.testing.assert_close(scores[:, 1:], teacher_forced(generator, history))
 
 
+@pytest.mark.parametrize("leaves", [1, 7, ITEMS - 1])
+def test_the_whole_catalogue_is_scored_alike_by_stretches_of_its_tree(generator, monkeypatch, leaves):
+    history = histories(3)
+    expected = generator.score_items(history)
+    monkeypatch.setattr("genrec.generation.item_generator.LEAVES_AT_ONCE", leaves)
+    torch.testing.assert_close(generator.score_items(history), expected)
+
+
 def test_users_are_found_the_same_items_however_many_are_searched_at_once(generator, monkeypatch):
     history = histories(7)
     expected = generator.generate(history, 4)
