@@ -5,6 +5,7 @@ Letters: b batch, t last items, n entries of their rows.
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +19,25 @@ from genrec.sequences.histories import Histories
 from genrec.storage.files import load_arrays, save_arrays
 
 
+class Rows(NamedTuple):
+    """A sparse table (n_items + 1, n_items + 1): row i has the entries from starts[i] to starts[i + 1].
+
+    Attributes:
+        starts: (n_items + 2,) int64.
+        columns: (n_entries,) int32.
+        weights: (n_entries,) float32.
+    """
+
+    starts: NDArray[np.int64]
+    columns: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
 class Transitions(nn.Module):
     """A distribution over the next item, by the rows of the history's last items.
 
     Args:
-        counts: (n_items + 1, n_items + 1), row = the item that stands in the history.
+        rows: row = the item that stands in the history; it may be most of the memory and is not copied.
         num_items: how many of the last items have a say.
         decay: the weight of an item beside that of the one after it.
     """
@@ -31,14 +46,13 @@ class Transitions(nn.Module):
     columns: Tensor
     weights: Tensor
 
-    def __init__(self, counts: sparse.csr_array, num_items: int, decay: float) -> None:
+    def __init__(self, rows: Rows, num_items: int, decay: float) -> None:
         super().__init__()
-        self.n_items = counts.shape[0] - 1
+        self.n_items = len(rows.starts) - 2
         self.num_items = num_items
         self.decay = decay
-        self.register_buffer("starts", torch.from_numpy(counts.indptr.astype(np.int64)))
-        self.register_buffer("columns", torch.from_numpy(counts.indices.astype(np.int32, copy=False)))
-        self.register_buffer("weights", torch.from_numpy(counts.data.astype(np.float32, copy=False)))
+        for name, array in rows._asdict().items():
+            self.register_buffer(name, torch.from_numpy(array))
 
     @classmethod
     def fit(
@@ -109,9 +123,8 @@ class Transitions(nn.Module):
             raise UserError(f"{file} is not what count_transitions writes, got {', '.join(arrays)}; {again}")
         if len(arrays["starts"]) != n_items + 2:
             raise UserError(f"{file} must be of {n_items:,} items, got {len(arrays['starts']) - 2:,}; {again}")
-        shape = (n_items + 1, n_items + 1)
-        counts = sparse.csr_array((arrays["weights"], arrays["columns"], arrays["starts"]), shape)
-        return cls(counts, int(arrays["num_items"]), float(arrays["decay"]))
+        rows = Rows(arrays["starts"], arrays["columns"], arrays["weights"])
+        return cls(rows, int(arrays["num_items"]), float(arrays["decay"]))
 
 
 def mixed(chances: Tensor, memory: Tensor, share: float) -> Tensor:
@@ -124,10 +137,8 @@ def mixed(chances: Tensor, memory: Tensor, share: float) -> Tensor:
     return torch.log((1 - share) * chances + share * memory)
 
 
-def joined(
-    parts: Iterable[sparse.csr_array], items: NDArray[np.int64], n_items: int, most_entries: int
-) -> sparse.csr_array:
-    """(n_items + 1, n_items + 1): the rows of some items, ascending, one part after another; the others are empty.
+def joined(parts: Iterable[sparse.csr_array], items: NDArray[np.int64], n_items: int, most_entries: int) -> Rows:
+    """The rows of some items, ascending, one part after another; those of all others are empty.
 
     Args:
         parts: together (len(items), n_items + 1).
@@ -140,5 +151,4 @@ def joined(
         columns[n_entries : n_entries + part.nnz] = part.indices
         weights[n_entries : n_entries + part.nnz] = part.data
         n_rows, n_entries = n_rows + part.shape[0], n_entries + part.nnz
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    return sparse.csr_array((weights[:n_entries], columns[:n_entries], starts), (n_items + 1, n_items + 1))
+    return Rows(np.concatenate([[0], np.cumsum(lengths)]), columns[:n_entries], weights[:n_entries])

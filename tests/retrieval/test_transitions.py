@@ -7,7 +7,7 @@ from scipy import sparse
 
 from genrec.errors import UserError
 from genrec.retrieval.pair_counts import PairCounter, normalised
-from genrec.retrieval.transitions import Transitions, joined, mixed
+from genrec.retrieval.transitions import Rows, Transitions, joined, mixed
 from genrec.sequences.histories import Histories
 
 N_ITEMS = 6
@@ -48,6 +48,10 @@ def pairs_of(offsets, n_items, window):
     return counts
 
 
+def rows_of(table):
+    return Rows(table.indptr.astype(np.int64), table.indices, table.data)
+
+
 def test_pairs_are_counted_within_a_user_and_never_over_two():
     counts = pairs_of(OFFSETS, N_ITEMS, window=8)
     assert counts.ahead.toarray()[4, 1] == 0  # 4 ends the first user's history, the second's goes on with 2 and 1
@@ -56,7 +60,8 @@ def test_pairs_are_counted_within_a_user_and_never_over_two():
 
 
 def test_an_item_that_nobody_took_has_nothing_to_say():
-    memory = Transitions(normalised(pairs_of(np.array([0, 9]), 9, 1).ahead, 1.0), num_items=5, decay=0.7)
+    rows = rows_of(normalised(pairs_of(np.array([0, 9]), 9, 1).ahead, 1.0))
+    memory = Transitions(rows, num_items=5, decay=0.7)
     assert (memory(torch.tensor([[8], [0]])) == 0).all()
 
 
@@ -77,7 +82,7 @@ def test_the_bytes_are_those_of_a_table_that_is_counted_whole():
         same = users[:-step] == users[step:]
         pairs = histories.items[:-step][same], histories.items[step:][same]
         counts = counts + sparse.coo_array((np.full(same.sum(), 1 / step, np.float32), pairs), shape).tocsr()
-    whole = Transitions(normalised(counts + 0.25 * counts.T, 0.3), 10, 0.5)
+    whole = Transitions(rows_of(normalised(counts + 0.25 * counts.T, 0.3)), 10, 0.5)
     memory = Transitions.fit(histories.items, histories.offsets, 40, window=5)
     assert all(torch.equal(a, b) for a, b in zip(memory.buffers(), whole.buffers(), strict=True))
 
@@ -97,7 +102,8 @@ def test_rows_of_some_items_are_those_of_the_whole_table():
     histories, asked = of_many_users(), np.array([0, 3, 4, 17, 40])
     counter = PairCounter(lambda: [histories], 40, 10)
     (whole,), (some,) = counter.of_items(np.arange(41)), counter.of_items(asked)
-    table = joined([some.weighed(0.5, 0.3)], asked, 40, 1000).toarray()
+    rows = joined([some.weighed(0.5, 0.3)], asked, 40, 1000)
+    table = sparse.csr_array((rows.weights, rows.columns, rows.starts), (41, 41)).toarray()
     expected = whole.weighed(0.5, 0.3).toarray()
     assert (table[asked] == expected[asked]).all()
     assert (np.delete(table, asked, axis=0) == 0).all()
