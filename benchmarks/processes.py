@@ -49,7 +49,7 @@ def write_params(folder: Path, devices: int) -> None:
     for stage in BEFORE:
         params[stage] |= {"max_epochs": EPOCHS, "patience": EPOCHS}
     params["train_etegrec"]["final_stage"] |= {"max_epochs": 0}
-    params["trainer"] |= {"devices": devices, "num_threads": 1}
+    params["trainer"] |= {"devices": devices, "num_threads": 1, "portable": False}
     params["runtime"]["progress_bar"] = True  # a line an epoch, where no terminal is
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 

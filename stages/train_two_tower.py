@@ -58,8 +58,8 @@ def main() -> None:
             resume=True,
             progress_bar=stage.progress_bar,
             experiment_name="train_two_tower",
-            devices=trainer.devices,
-            num_nodes=trainer.num_nodes,
+            devices=stage.trainer.devices,
+            num_nodes=stage.trainer.num_nodes,
         ).fit(
             mixed_window_loader(
                 histories, config.max_history, config.batch_size, seed, config.windows_per_epoch, config.shuffles_ties

@@ -1,6 +1,6 @@
 """What runs the training."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator
 
@@ -35,6 +35,16 @@ class Trainer:
         if gpus not in (0, devices):
             raise ValueError(f"must be {gpus} where trainer.gpus is {gpus}, a process for each GPU")
         return devices
+
+    @field_validator("strategy", "num_nodes")
+    @classmethod
+    def _one_process_where_portable(cls, value: Any, info: ValidationInfo) -> Any:
+        if value not in ("auto", 1) and info.data.get("portable") and info.data.get("gpus") == 0:
+            raise ValueError(
+                f"must be {'auto' if value == 'ddp' else 1} where trainer.portable is true, whose trainings have the "
+                "bytes of one process; set trainer.portable to false to train by several"
+            )
+        return value
 
     @field_validator("num_nodes")
     @classmethod

@@ -1,5 +1,6 @@
 """What every training stage does around its training: threads, seed, precision, scratch, curves, figures."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from genrec.errors import UserError
 from genrec.layers.processes import end_others
 from genrec.storage.checkpoint import Saveable, save_model
 from genrec.storage.output import write_metrics
@@ -25,13 +27,28 @@ if TYPE_CHECKING:
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
+def processes_of_training(trainer: "Trainer") -> "Trainer":
+    """With as many processes as share a training's batches.
+
+    On CPUs a portable training has the bytes of one, which does it all: sums over shares of a batch are other sums. The
+    others are there for evaluations, whose users they share without changing a byte.
+    """
+    return replace(trainer, devices=1) if trainer.portable and not trainer.gpus else trainer
+
+
 def check_machine(name: str, trainer: "Trainer") -> None:
-    """Refuse what a stage cannot train on: GPUs that are not there, or processes that its model is not fit for.
+    """Refuse what a stage cannot train on: GPUs that are not there, or processes that are to be one or unfit for it.
 
     Raises:
         UserError: one of them.
     """
-    fitness_of(name, trainer.devices * trainer.num_nodes)
+    n, started = trainer.devices * trainer.num_nodes, int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1 and processes_of_training(trainer) != trainer:
+        raise UserError(
+            f"{started} processes have been started (WORLD_SIZE), but where trainer.portable is true a training has "
+            "the bytes of one; set trainer.portable to false to train by several"
+        )
+    fitness_of(name, n)
     check_gpus(trainer.gpus, "trainer.gpus", several=trainer.devices)
 
 
@@ -55,7 +72,7 @@ class TrainingStage:
         torch.set_num_threads(trainer.num_threads)
         torch.manual_seed(seed)
         self.name = name
-        self.trainer = trainer
+        self.trainer = processes_of_training(trainer)
         self.progress_bar = runtime.progress_bar
         self.seed = seed
         self.precision = resolve_precision(trainer.precision, trainer.gpus, trainer.portable)

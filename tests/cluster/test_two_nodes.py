@@ -34,7 +34,7 @@ SMALL: Mapping[str, Any] = {
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small project after a training and an evaluation by one process, without a cluster."""
     folder = tmp_path_factory.mktemp("alone") / "project"
-    write_params(folder, SMALL)
+    write_params(folder, SMALL, {"trainer": {"portable": False}})
     for stage in ("fetch_data", "prepare_data", "count_transitions", STAGE, "evaluate_sasrec"):
         answer = run_stage_process(folder, stage)
         assert answer.status == 0, answer.said
@@ -47,7 +47,7 @@ def together(alone: Path, nodes: TwoNodes, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("together") / "project"
     shutil.copytree(alone, folder)
     remove_outputs(folder, STAGE)
-    write_params(folder, SMALL, {"trainer": {"num_nodes": 2}})
+    write_params(folder, SMALL, {"trainer": {"num_nodes": 2, "portable": False}})
     status, said = finish(folder, nodes.address, STAGE)
     assert status == 0, said
     assert said.splitlines()[-1] == f"{STAGE} is done; now `dvc commit {STAGE}`"
@@ -187,7 +187,7 @@ def test_what_is_lost_is_told_in_one_line_and_the_same_command_goes_on(together:
 
 
 def test_a_node_that_does_not_see_the_folder_is_refused(tmp_path: Path) -> None:
-    write_params(tmp_path, SMALL, {"trainer": {"num_nodes": 2}})
+    write_params(tmp_path, SMALL, {"trainer": {"num_nodes": 2, "portable": False}})
     with TwoNodes(second=lambda address: blind_node(address, tmp_path)) as nodes:
         status, said = finish(tmp_path, nodes.address, STAGE)
     logs = tmp_path / ".genrec/cluster" / STAGE

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.faults
 
 LONG = {"max_epochs": 40, "patience": 40}
 TOGETHER = {
-    "trainer": {"devices": 2},
+    "trainer": {"devices": 2, "portable": False},
     "train_sasrec": LONG,
     "train_etegrec": {**LONG, "final_stage": LONG},
 }
@@ -147,7 +147,7 @@ def test_the_other_process_ends_with_one_line_and_the_same_command_goes_on(
 def test_an_evaluation_by_two_processes_ends_with_either_and_finds_what_one_does(prepared: Path, struck: str) -> None:
     stage, said_in = "evaluate_sasrec", prepared / "said"
     assert run_stage_process(prepared, "count_transitions").status == 0
-    write_params(prepared)
+    write_params(prepared, {"trainer": {"portable": False}})
     assert finish(prepared, stage, said_in) == (0, "")
     alone = digests(prepared, [stage])
     write_params(prepared, TOGETHER)

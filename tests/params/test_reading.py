@@ -253,9 +253,18 @@ class TestValues:
         )
         content["trainer"].update(devices=2, strategy="ddp")
         assert check_params(content, "params.yaml").trainer.devices == 2
-        assert mistake_in(changed("trainer.strategy", "ddp")).startswith(
+        content = changed("trainer.strategy", "ddp")
+        content["trainer"]["portable"] = False
+        assert mistake_in(content).startswith(
             "params.yaml: trainer.num_nodes: must, or trainer.devices, be above 1 where trainer.strategy is ddp"
         )
+
+    @pytest.mark.parametrize(("name", "value", "one"), [("strategy", "ddp", "auto"), ("num_nodes", 2, 1)])
+    def test_what_is_portable_is_trained_by_one_process(self, name: str, value: object, one: object) -> None:
+        content = changed(f"trainer.{name}", value)
+        assert f"trainer.{name}: must be {one} where trainer.portable is true, whose" in mistake_in(content)
+        content["trainer"] |= {"portable": False, "devices": 2}
+        assert getattr(check_params(content, "params.yaml").trainer, name) == value
 
     def test_a_number_for_a_name_is_refused_with_the_way_out(self) -> None:
         line = mistake_in(changed("track.experiment", 7))

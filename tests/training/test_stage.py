@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from genrec.errors import UserError
+from genrec.layers.processes import n_processes
 from genrec.networks.generating.history_towers import HistoryTowers
 from genrec.params.runtime import Runtime
 from genrec.params.trainer import Trainer
 from genrec.towers.match_trainer import MatchTrainer
 from genrec.training.config import RankingConfig
-from genrec.training.stage import TrainingStage
+from genrec.training.stage import TrainingStage, check_machine
 
 STAGES = Path(__file__).resolve().parents[2] / "stages"
 
@@ -43,6 +45,25 @@ def test_what_can_change_a_result_makes_another_folder(tmp_path, monkeypatch, ch
 def test_what_cannot_change_a_result_goes_on_in_the_same_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert folder(progress_bar=True) == folder()
+
+
+def stage_of(trainer):
+    return TrainingStage("train_sasrec", trainer, Runtime(progress_bar=False, memory_gb=1), 1, lambda *_: None)
+
+
+def test_a_portable_training_is_done_by_one_process_whatever_the_number_that_evaluate(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    stage = stage_of(replace(TRAINER, devices=2))
+    with stage.scratch([], []) as found:  # which would start the others
+        assert (stage.config(RankingConfig, found).devices, n_processes()) == (1, 1)
+    assert stage_of(replace(TRAINER, devices=2, portable=False)).config(RankingConfig, found).devices == 2
+
+
+def test_processes_that_were_started_for_a_portable_training_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"^2 processes have been started .* set trainer.portable to false to train by"):
+        stage_of(replace(TRAINER, devices=2))
+    check_machine("train_sasrec", replace(TRAINER, devices=2, portable=False))
 
 
 @pytest.mark.parametrize("stage", ["train_sasrec", "train_tiger", "train_parallel", "train_two_tower"])
