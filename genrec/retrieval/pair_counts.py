@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from tqdm import tqdm
 
-from genrec.sequences.histories import Histories
+from genrec.sequences.histories import Histories, stretches
 
 PAIRS_AT_ONCE = 1 << 25  # of whose ends one is a row that is counted, before equal ones are summed
 SHOWN_AFTER = 3  # seconds, where there is a terminal
@@ -52,8 +52,9 @@ class PairCounter:
 
     def of_items(self, asked: NDArray[np.int64]) -> Iterator[PairCounts]:
         """Those of some items, ascending, a stretch of them after another, each of bounded size or of one item."""
-        stretches = list(_stretches(self.n_pairs[asked], PAIRS_AT_ONCE))
-        for rows in tqdm(stretches, desc="items", unit="stretch", delay=SHOWN_AFTER, disable=None, leave=False):
+        ends = np.concatenate([[0], np.cumsum(self.n_pairs[asked])])
+        parts = list(stretches(ends, PAIRS_AT_ONCE))
+        for rows in tqdm(parts, desc="items", unit="part", delay=SHOWN_AFTER, disable=None, leave=False):
             place = np.full(self.n_items + 1, -1, np.int32)
             place[asked[rows]] = np.arange(rows.stop - rows.start)
             yield reduce(PairCounts.__add__, (self._of_block(block, place) for block in self.blocks()))
@@ -103,21 +104,3 @@ def _summed(
     counted = same_user & (rows >= 0)
     cells = rows[counted], columns[counted]
     return sparse.coo_array((np.full(len(cells[0]), 1 / step, np.float32), cells), shape).tocsr()
-
-
-def _stretches(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:
-    """Neighbours whose sizes are at most `most` together, or one alone; one stretch at least.
-
-    Example:
-        >>> list(_stretches(np.array([1, 1, 5, 1]), 3))
-        [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
-    """
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    first = 0
-    while True:
-        last = max(int(np.searchsorted(ends, ends[first] + most, side="right")) - 1, first + 1)
-        last = min(last, len(sizes))
-        yield slice(first, last)
-        if last == len(sizes):
-            return
-        first = last

@@ -220,23 +220,12 @@ class Histories:
     def train_blocks(self) -> Iterator["Histories"]:
         """`train_part` as parts of it, users one after another, of bounded size: so it is counted without a copy."""
         lengths = self.train_lengths
-        for users in self._blocks_of_users():
+        for users in stretches(self.offsets, BLOCK):
             starts, kept = self.offsets[:-1][users], lengths[users]
             offsets = np.concatenate([[0], np.cumsum(kept)])
             positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], kept)
             tied = None if self.tied is None else self.tied[positions]
             yield Histories(self.items[positions], offsets, self.n_items, tied)
-
-    def _blocks_of_users(self) -> Iterator[slice]:
-        """Stretches of users with at most `BLOCK` interactions, or of one user; one at least."""
-        first = 0
-        while True:
-            last = int(np.searchsorted(self.offsets, self.offsets[first] + BLOCK, side="right")) - 1
-            last = min(max(last, first + 1), self.n_users)
-            yield slice(first, last)
-            if last == self.n_users:
-                return
-            first = last
 
     def train_counts(self) -> NDArray[np.int64]:
         """int64 (n_items + 1,), how many of the interactions that models may learn from each item has.
@@ -359,3 +348,23 @@ def _loaded_cuts(arrays: Mapping[str, NDArray[Any]], offsets: NDArray[np.int64],
     ):
         raise UserError(f"{file}: the cuts in time must lie within each user's history, in order; {AGAIN}")
     return TimeCuts(train, validation, bool(arrays["all_targets"]))
+
+
+def stretches(ends: NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Neighbours that have at most so much together, or one that has more; one stretch at least.
+
+    Args:
+        ends: (n + 1,), where each begins, and where the last ends.
+
+    Example:
+        >>> list(stretches(np.array([0, 1, 2, 7, 8]), 3))
+        [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
+    """
+    first, n = 0, len(ends) - 1
+    while True:
+        last = int(np.searchsorted(ends, ends[first] + most, side="right")) - 1
+        last = min(max(last, first + 1), n)
+        yield slice(first, last)
+        if last == n:
+            return
+        first = last
