@@ -209,7 +209,7 @@ def _short(value: float) -> str:
 def main(folder: Path) -> None:
     rows, targets = read_rows(folder), load_arrays(folder / "targets.npz")
     memory = " + memory"
-    pairs = [(ours + suffix, theirs + suffix) for suffix in ("", memory) for ours, theirs in (
+    pairs = [(ours + suffix, theirs + suffix) for suffix in ("", memory, " + ranker") for ours, theirs in (
         ("parallel", "sasrec"), ("parallel", "sasrec+words"), ("parallel", "sasrec+words, 256-d"),
         ("sasrec+words", "sasrec"), ("two towers", "sasrec"),
         ("parallel of sasrec", "sasrec"), ("parallel", "parallel of sasrec"), ("parallel", "parallel of words"),
