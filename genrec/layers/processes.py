@@ -29,6 +29,14 @@ def process_rank() -> int:
     return distributed.get_rank() if _is_together() else 0
 
 
+def trains_alone(portable: bool, gpus: int) -> bool:
+    """Whether a training is one process's, however many there are for evaluations.
+
+    On CPUs a portable one is: it is to have the same bytes everywhere, and sums over shares of a batch are other sums.
+    """
+    return portable and not gpus
+
+
 def _is_together() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 

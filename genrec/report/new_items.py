@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec.generators.titles import model_titles
+from genrec.layers.processes import trains_alone
 from genrec.report.findings import Tree
 
 COMMAND = "python -m genrec.add_items.evaluate"
@@ -28,7 +29,11 @@ def state_of(files: Sequence[Path], settings: Tree) -> str:
     Args:
         settings: the sections of params.yaml.
     """
-    found = hashlib.sha256(json.dumps({name: settings[name] for name in SECTIONS}, sort_keys=True).encode())
+    trainer = settings["trainer"]
+    if trains_alone(trainer["portable"], trainer["gpus"]):
+        trainer = {**trainer, "devices": 1}  # however many there are, the figures are those of one process
+    followed = {name: settings[name] for name in SECTIONS} | {"trainer": trainer}
+    found = hashlib.sha256(json.dumps(followed, sort_keys=True).encode())
     for file in files:
         found.update(hashlib.sha256(file.read_bytes()).digest())
     return found.hexdigest()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from genrec.errors import UserError
-from genrec.layers.processes import end_others
+from genrec.layers.processes import end_others, trains_alone
 from genrec.storage.checkpoint import Saveable, save_model
 from genrec.storage.output import write_metrics
 from genrec.training.base import check_gpus
@@ -28,12 +28,8 @@ Config = TypeVar("Config", bound=TrainingConfig)
 
 
 def processes_of_training(trainer: "Trainer") -> "Trainer":
-    """With as many processes as share a training's batches.
-
-    On CPUs a portable training has the bytes of one, which does it all: sums over shares of a batch are other sums. The
-    others are there for evaluations, whose users they share without changing a byte.
-    """
-    return replace(trainer, devices=1) if trainer.portable and not trainer.gpus else trainer
+    """With as many processes as share a training's batches; evaluations share users, which changes no byte."""
+    return replace(trainer, devices=1) if trains_alone(trainer.portable, trainer.gpus) else trainer
 
 
 def check_machine(name: str, trainer: "Trainer") -> None:

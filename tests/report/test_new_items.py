@@ -38,7 +38,16 @@ def test_figures_of_other_data_are_not_shown(files, settings, changed):
 @pytest.mark.parametrize("section", SECTIONS)
 def test_figures_of_other_settings_are_not_shown(files, settings, section):
     figures = {**new_items(), "state": state_of(files, settings)}
-    assert of_state(figures, state_of(files, {**settings, section: "other"})) is None
+    other = {**settings["trainer"], "num_threads": 99} if section == "trainer" else "other"
+    assert of_state(figures, state_of(files, {**settings, section: other})) is None
+
+
+def test_figures_of_another_number_of_processes_are_shown_where_it_changes_no_byte(files, settings):
+    figures = {**new_items(), "state": state_of(files, settings)}
+    several = {**settings, "trainer": {**settings["trainer"], "devices": 2}}
+    assert of_state(figures, state_of(files, several)) is figures
+    several["trainer"]["portable"] = False
+    assert of_state(figures, state_of(files, several)) is None
 
 
 def test_settings_that_the_figures_do_not_follow_from_leave_them_shown(files, settings):
