@@ -3,9 +3,9 @@
     python -m benchmarks.quality_rankers DATA/prepared --set scientific --out data/quality/scientific
 
 Every model and seed whose training has ended proposes `N` items to each user. As in the pipeline, a ranker learns from
-validation's targets, which the model has not seen, by what the model says, the SASRec of that seed, the memory, the
-item's popularity and its codes; one user in five chooses the epoch. A run's folder gets `ranked.npz`, which is as
-`ranks.npz` but of the test alone, and `ranked.json`. One that is there is not made again.
+validation's targets, which the model has not seen, by what the model says, the SASRec of that seed (trained where
+it is not there), the memory, the item's popularity and its codes; one user in five chooses the epoch. A run's folder
+gets `ranked.npz`, as `ranks.npz` but of the test alone, and `ranked.json`; one that is there is not made again.
 """
 
 import argparse
