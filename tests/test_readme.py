@@ -76,6 +76,38 @@ def test_the_table_names_no_model_that_the_default_run_lacks():
     assert sorted(titles) == sorted(model_titles()[model] for model in RESULTS)
 
 
+AMAZON = {"Beauty": "Beauty (Amazon 2014)", "Scientific": "Scientific (Amazon 2018)",
+          "Instruments": "Instruments (Amazon 2018)"}  # fmt: skip
+IN_QUALITY = {"popularity": "popularity", "item co-occurrence": "co-occurrence", "memory of transitions": "transitions",
+              "SASRec": "sasrec", "SASRec with words": "sasrec+words", "two towers": "two towers", "TIGER": "tiger",
+              "ETEGRec": "etegrec", "parallel semantic IDs": "parallel"}  # fmt: skip
+NO_WORDS = {**IN_QUALITY, "parallel semantic IDs": "parallel of sasrec"}
+
+
+def rows_of(table: str) -> dict[str, list[str]]:
+    """The cells of a table's lines by the first of them, without what stands there in brackets."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {re.sub(r" \([0-9., ]+\)$", "", first): cells for first, *cells in lines}
+
+
+def test_the_table_of_amazons_sets_is_that_of_the_page_of_quality():
+    """NDCG@10 with the history excluded, alone, with the memory, and ranked."""
+    (table,) = re.findall(r"^\| \| Beauty .+\n(?:\|.+\n)+", README, re.MULTILINE)
+    shown = rows_of(table)
+    page = (ROOT / "docs/quality.md").read_text(encoding="utf-8")
+    for place, (name, section) in enumerate(AMAZON.items()):
+        (of_section,) = re.findall(
+            rf"^## {re.escape(section)}\n(?:.*\n)*?\| model .+\n((?:\|.+\n)+)", page, re.MULTILINE
+        )
+        rows = rows_of(of_section)
+        assert shown[""][place] == name
+        for title, row in (NO_WORDS if name == "Instruments" else IN_QUALITY).items():
+            of_model = [rows[row + suffix] for suffix in ("", " + memory", " + ranker") if row + suffix in rows]
+            figures = [cells[3].split(" / ")[1] for cells in of_model]
+            assert shown[title][place] == (" / ".join(figures) or "-"), f"{title}, {name}"
+    assert set(shown) == {"", "---", *IN_QUALITY}
+
+
 def test_every_setting_named_exists():
     known = flatten(read_params(ROOT / "params.yaml"))
     named = set(re.findall(r"-S '?([a-z_]+\.[a-z_.]+)=", README))
