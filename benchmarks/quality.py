@@ -94,10 +94,13 @@ class DataSet:
 
 
 PRODUCT = ("title", "brand", "brand", "categories")
+BEAUTY = DataSet(
+    PRODUCT, epochs=30, patience=5, shuffles_ties=False, words={"embedding_dim": 128}, parallel={"epochs": 24}
+)
 SETS = {
-    "beauty": DataSet(
-        PRODUCT, epochs=30, patience=5, shuffles_ties=False, words={"embedding_dim": 128}, parallel={"epochs": 24}
-    ),
+    "beauty": BEAUTY,
+    # prepared with `ties: hash`, since the file's order of a day is the alphabet's: in it each order is as good
+    "beauty-hashed": replace(BEAUTY, shuffles_ties=True),
     "scientific": DataSet(PRODUCT, epochs=50, words={"embedding_dim": 128}, parallel={"embedding_dim": 256}),
     "instruments": DataSet((), epochs=30, patience=5, parallel={"epochs": 24}),
     "ml-100k": DataSet(("movie_title", "release_year", "class", "class"), max_history=20),
@@ -131,14 +134,19 @@ class Variant:
         """Whether it needs the items of `base`."""
         return self.digits[0] > 0 or self.kind in (Tiger, ETEGRec)
 
+    def options_of(self, settings: DataSet) -> dict[str, Any]:
+        """What its model and its training are given on a data set."""
+        return {**SETTINGS[self.options], **getattr(settings, self.options), **self.changes}
+
     @property
     def monitor(self) -> str:
         """The figure of validation that chooses the epoch."""
         return TOWERS_MONITOR if self.kind is HistoryTowers else MONITOR
 
-    @property
-    def needs_words(self) -> bool:
-        return self.digits[1] > 0 or self.options == "words" or self.base == "sasrec+words"
+    def is_possible(self, settings: DataSet) -> bool:
+        """Whether the data set has words, or the model needs none."""
+        needs_words = self.digits[1] > 0 or self.options == "words" or self.base == "sasrec+words"
+        return bool(settings.columns) or not needs_words
 
 
 VARIANTS = {
@@ -147,6 +155,7 @@ VARIANTS = {
     "sasrec+words, 256-d": Variant(SASRec, "words", changes={"content_dim": WORD_DIM, "embedding_dim": 256}),
     "two towers": Variant(HistoryTowers, "two_towers"),
     "parallel": Variant(Parallel, "parallel", (16, 16)),
+    "parallel, 256-d": Variant(Parallel, "parallel", (16, 16), {"embedding_dim": 256}),
     "parallel of sasrec": Variant(Parallel, "parallel", (16, 0)),
     "parallel of words": Variant(Parallel, "parallel", (0, 16)),
     "parallel of sasrec+words": Variant(Parallel, "parallel", (16, 16), base="sasrec+words"),
@@ -233,8 +242,7 @@ class Experiment:
     def _train(self, variant: Variant, name: str, seed: int, folder: Path) -> None:
         base = self._untouched().run(variant.base, seed) if variant.is_made_of_vectors else None
         started = time.process_time()
-        options = {**SETTINGS[variant.options], **getattr(self.settings, variant.options)}
-        options = {**options, **variant.changes, **self.overrides}
+        options = {**variant.options_of(self.settings), **self.overrides}
         of_training = {"epochs": self.settings.epochs, "batch_size": self.settings.batch_size, "validate_every": 1,
                        "patience": self.settings.patience, "final_epochs": 0}  # fmt: skip
         of_training = {key: options.pop(key, value) for key, value in of_training.items()}
@@ -391,8 +399,13 @@ class Experiment:
 
 
 def models_of(settings: DataSet) -> list[str]:
-    """The rows that a data set can have: without words, those of models that are given none."""
-    return ["baselines", *(name for name, variant in VARIANTS.items() if settings.columns or not variant.needs_words)]
+    """The rows that a data set can have: without words, those of models that are given none; no model by two names."""
+    models: dict[str, tuple[Any, ...]] = {}
+    for name, variant in VARIANTS.items():
+        model = variant.kind, variant.digits, variant.base, variant.options_of(settings)
+        if variant.is_possible(settings) and model not in models.values():
+            models[name] = model
+    return ["baselines", *models]
 
 
 def ranks_of(split: Split, suffix: str, ranked: RankedItems) -> dict[str, NDArray[np.int32]]:
@@ -423,11 +436,12 @@ def main() -> None:
         help="of CPU time; a training ends with its best so far, but for two towers, whose is short",
     )
     arguments = parser.parse_args()
-    possible = models_of(SETS[arguments.name])
-    models = arguments.models or possible
+    settings = SETS[arguments.name]
+    models = arguments.models or models_of(settings)
     for model in models:
-        if model not in possible:
-            parser.error(f"{model} needs words of items, which {arguments.name} has not; it has {', '.join(possible)}")
+        if model in VARIANTS and not VARIANTS[model].is_possible(settings):
+            possible = ", ".join(models_of(settings))
+            parser.error(f"{model} needs words of items, which {arguments.name} has not; it has {possible}")
     torch.set_num_threads(1)
     keep_freed_memory()
     experiment = Experiment.of(

@@ -211,13 +211,17 @@ def main(folder: Path) -> None:
     memory = " + memory"
     pairs = [(ours + suffix, theirs + suffix) for suffix in ("", memory, " + ranker") for ours, theirs in (
         ("parallel", "sasrec"), ("parallel", "sasrec+words"), ("parallel", "sasrec+words, 256-d"),
-        ("sasrec+words", "sasrec"), ("two towers", "sasrec"),
-        ("parallel of sasrec", "sasrec"), ("parallel", "parallel of sasrec"), ("parallel", "parallel of words"),
+        ("parallel, 256-d", "sasrec"), ("parallel, 256-d", "sasrec+words"), ("parallel, 256-d", "sasrec+words, 256-d"),
+        ("parallel, 256-d", "parallel"), ("sasrec+words, 256-d", "sasrec+words"),
+        ("sasrec+words", "sasrec"), ("two towers", "sasrec"), ("parallel of sasrec", "sasrec"),
+        ("parallel", "parallel of sasrec"), ("parallel", "parallel of words"),
         ("parallel", "parallel, item loss"), ("parallel", "parallel, digit loss"),
         ("parallel", "tiger"), ("tiger", "sasrec"), ("tiger", "tiger, code loss"),
         ("etegrec", "sasrec"), ("etegrec", "tiger"), ("etegrec", "tiger, code loss"))]  # fmt: skip
     against = [
-        (model + suffix, "transitions") for suffix in ("", memory) for model in ("sasrec", "sasrec+words", "parallel")
+        (model + suffix, "transitions")
+        for suffix in ("", memory)
+        for model in ("sasrec", "sasrec+words", "parallel", "parallel, 256-d")
     ]
     ranked = [(f"{model} + ranker", model + suffix) for model in VARIANTS for suffix in ("", memory)]
     parts = [

@@ -81,6 +81,12 @@ def test_a_set_without_words_has_the_models_that_need_none() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("name", "has_it"), [("beauty", True), ("scientific", False)])
+def test_no_model_is_trained_by_two_names(name: str, has_it: bool) -> None:
+    """On Scientific the parallel model has 256 dimensions already."""
+    assert ("parallel, 256-d" in quality.models_of(quality.SETS[name])) == has_it
+
+
 def test_the_users_that_decide_keep_their_own_histories(
     experiment: quality.Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
