@@ -49,7 +49,7 @@ from genrec.storage.output import read_parquet
 from genrec.training.curves import CurveLogger, write_curves
 from genrec.training.precision import resolve_precision
 
-MONITOR = "val_ndcg_at_10_excluded"
+MONITOR = "val_ndcg_at_10_excluded"  # what chooses the epoch
 DECIDING_USERS = 5_000  # of validation, the same each time: for the epoch, the memory and its share
 SHARES = tuple(i / 10 for i in range(9))
 WORD_DIM, CODES, ITERATIONS = 128, 256, 12
@@ -75,6 +75,7 @@ class DataSet:
         columns: of the item table, whose words the models are given; none where it has no words.
         max_history, batch_size, epochs, patience: of all models.
         shuffles_ties: whether interactions of one time stand in another order each epoch.
+        monitor: the figure of validation that chooses the epoch; two towers have one of their own.
         sasrec, words, two_towers, parallel, tiger, etegrec: what differs from the settings of all sets; `words` is
             for SASRec with words.
     """
@@ -85,6 +86,7 @@ class DataSet:
     epochs: int = 40
     patience: int = 8
     shuffles_ties: bool = True
+    monitor: str = MONITOR
     sasrec: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] = field(default_factory=dict)
     two_towers: dict[str, Any] = field(default_factory=dict)
@@ -138,10 +140,9 @@ class Variant:
         """What its model and its training are given on a data set."""
         return {**SETTINGS[self.options], **getattr(settings, self.options), **self.changes}
 
-    @property
-    def monitor(self) -> str:
+    def monitor_of(self, settings: DataSet) -> str:
         """The figure of validation that chooses the epoch."""
-        return TOWERS_MONITOR if self.kind is HistoryTowers else MONITOR
+        return TOWERS_MONITOR if self.kind is HistoryTowers else settings.monitor
 
     def is_possible(self, settings: DataSet) -> bool:
         """Whether the data set has words, or the model needs none."""
@@ -252,7 +253,7 @@ class Experiment:
         def watch(epoch: int, values: Mapping[str, float]) -> None:
             spent = (time.process_time() - started) / 60
             curves.rows[epoch]["cpu_minutes"] = spent
-            if spent > self.minutes and MONITOR in curves.rows[epoch]:
+            if spent > self.minutes and self.settings.monitor in curves.rows[epoch]:
                 model.trainer.should_stop = True
 
         curves.listener = watch
@@ -265,8 +266,9 @@ class Experiment:
         trained = (time.process_time() - started) / 60
         share = self._evaluate(model.eval(), folder)
         base_minutes = 0.0 if base is None else json.loads((base / "run.json").read_text())["cpu_minutes"]
-        summary = {"model": name, "seed": seed, **curves.summary(variant.monitor, "max"), "share": share,
-                   "cpu_minutes": trained, "cpu_minutes_of_sasrec": base_minutes,
+        of_epochs = curves.summary(variant.monitor_of(self.settings), "max")
+        summary = {"model": name, "seed": seed, **of_epochs, "share": share, "cpu_minutes": trained,
+                   "cpu_minutes_of_sasrec": base_minutes,
                    "max_history": self.max_history, **of_training, "options": options}  # fmt: skip
         write_json(summary, folder / "run.json")
         print(json.dumps(summary), flush=True)
@@ -281,7 +283,7 @@ class Experiment:
             model, of_training["final_epochs"], curves, experiment_name=name, max_epochs=of_training["epochs"],
             val_check_interval=of_training["validate_every"], early_stopping_patience=of_training["patience"], gpus=0,
             random_seed=seed, precision=resolve_precision("auto", 0, portable=False),
-            checkpoint_dir=str(folder / "checkpoints"), monitor=MONITOR,
+            checkpoint_dir=str(folder / "checkpoints"), monitor=self.settings.monitor,
         ).train(loader, window_loader(self.deciding(), "validation", self.max_history, 512, seed))  # fmt: skip
 
     def _model(self, variant: Variant, options: dict[str, Any], base: Path | None, seed: int, folder: Path) -> Model:

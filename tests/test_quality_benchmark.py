@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import quality, quality_codes, quality_table
+from benchmarks import quality, quality_codes, quality_repeats, quality_table
 from genrec.sequences.histories import Histories, TimeCuts
 
 WORDS = ("red", "blue", "lacquer", "balm", "brush", "soap")
@@ -172,3 +172,46 @@ def test_a_split_in_time_has_the_rows_of_leave_one_out_and_one_rank_a_target(
     ]  # fmt: skip
     assert by_item.startswith("| NDCG@10 on the test, excl. | known transition | unknown transition |")
     assert by_user.splitlines()[2].startswith("| share of the targets | 43% | 57% | 24% | 76% | 6% | 6% | 89% |")
+
+
+def test_people_who_come_back_take_what_they_had_and_all_else_in_its_order(experiment: quality.Experiment) -> None:
+    histories = experiment.histories
+    came_back = quality_repeats.with_repeats(histories, 0.4, seed=0)
+    n_added = len(came_back.items) - len(histories.items)
+    assert n_added / len(came_back.items) == pytest.approx(0.4, abs=0.05)
+    for user in range(histories.n_users):
+        (ours, theirs) = (
+            each.items[each.offsets[user] : each.offsets[user + 1]].tolist() for each in (came_back, histories)
+        )
+        left = iter(theirs)
+        awaited = next(left)
+        for place, item in enumerate(ours):
+            if item == awaited:
+                awaited = next(left, None)
+            else:
+                assert item in ours[:place]
+        assert awaited is None
+
+
+def test_without_a_share_of_repeats_histories_stay_as_they_are(experiment: quality.Experiment) -> None:
+    same = quality_repeats.with_repeats(experiment.histories, 0.0, seed=0)
+    assert same.items.tolist() == experiment.histories.items.tolist()
+    assert same.offsets.tolist() == experiment.histories.offsets.tolist()
+
+
+@pytest.mark.slow
+def test_what_learning_of_repeats_adds_is_a_line_of_its_own(
+    experiment: quality.Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality_repeats, "MODELS", ("sasrec",))
+    for how, overrides in quality_repeats.LEARNED.items():
+        replace(experiment, out=experiment.out / how.replace(" ", "-"), overrides=dict(overrides)).run("sasrec", 0)
+    lines = list(quality_repeats.table(experiment.out))
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("| sasrec")] == [
+        "sasrec, repeats learned", "sasrec, not learned", "sasrec, repeats learned − sasrec, not learned",
+    ]  # fmt: skip
+    by_setting = [
+        json.loads((experiment.out / how.replace(" ", "-") / "sasrec-seed0/run.json").read_text())["options"]
+        for how in quality_repeats.LEARNED
+    ]
+    assert [options["learns_repeats"] for options in by_setting] == [True, False]
