@@ -1,4 +1,4 @@
-"""What it is worth that models learn what a repeat is worth, where nobody repeats and where many do:
+"""What it is worth that models learn what a repeat is worth, where people repeat:
 
     python -m benchmarks.quality_repeats DATA/prepared --set scientific --out data/quality/repeats --share 0.3
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.quality import SETS, Experiment
+from benchmarks.quality import SETS, VARIANTS, Experiment
 from benchmarks.quality_table import Row, differences, figures, read_rows
 from genrec.pipeline.command import keep_freed_memory
 from genrec.sequences.histories import Histories
@@ -54,11 +54,15 @@ def share_of_repeats(histories: Histories) -> float:
     return float((histories.padded(examples) == histories.targets(examples)[:, None]).any(1).mean())
 
 
+def folder_of(out: Path, how: str) -> Path:
+    return out / how.replace(" ", "-")
+
+
 def named_rows(out: Path) -> dict[str, Row]:
     """The models of both folders, which say by their names which they are of."""
     rows = {}
     for how in LEARNED:
-        for model, row in read_rows(out / how.replace(" ", "-")).items():
+        for model, row in read_rows(folder_of(out, how)).items():
             if model in MODELS:
                 name = f"{model}, {how}"
                 rows[name] = replace(row, name=name)
@@ -80,24 +84,28 @@ def main() -> None:
     parser.add_argument("prepared", type=Path, help="the folder that prepare_data writes")
     parser.add_argument("--set", choices=SETS, required=True, dest="name", help="whose settings to take")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--share", nargs="+", type=float, default=[0.3], help="of repeats among interactions")
+    parser.add_argument("--share", type=float, default=0.3, help="of repeats among interactions, from 0 to below 1")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     arguments = parser.parse_args()
+    if not 0 <= arguments.share < 1:
+        parser.error(f"--share is {arguments.share:g}; it must be at least 0 and below 1")
+    settings = replace(SETS[arguments.name], monitor=CHOOSES)
+    if not all(VARIANTS[model].is_possible(settings) for model in MODELS):
+        parser.error(f"{arguments.name} has no words of items, which parallel needs; take a set that has them")
     torch.set_num_threads(1)
     keep_freed_memory()
-    settings = replace(SETS[arguments.name], monitor=CHOOSES)
-    for share in arguments.share:
-        out = arguments.out / f"share-{share:g}"
-        for how, overrides in LEARNED.items():
-            experiment = Experiment.of(
-                arguments.prepared, settings, out / how.replace(" ", "-"), overrides={**overrides, "patience": PATIENCE}
-            )
-            experiment.histories = with_repeats(experiment.histories, share, seed=0)
-            for seed in arguments.seeds:
-                for model in MODELS:
-                    experiment.run(model, seed)
-        print(f"share {share:g}: {share_of_repeats(experiment.histories):.1%} of the test's targets are repeats\n")
-        print("\n".join(table(out)), flush=True)
+    for how, overrides in LEARNED.items():
+        experiment = Experiment.of(
+            arguments.prepared, settings, folder_of(arguments.out, how), overrides={**overrides, "patience": PATIENCE}
+        )
+        if experiment.histories.cuts is not None:
+            parser.error(f"{arguments.prepared} is split in time, and repeats have none; prepare it with leave_one_out")
+        experiment.histories = with_repeats(experiment.histories, arguments.share, seed=0)
+        for seed in arguments.seeds:
+            for model in MODELS:
+                experiment.run(model, seed)
+    print(f"{share_of_repeats(experiment.histories):.1%} of the test's targets are repeats\n")
+    print("\n".join(table(arguments.out)), flush=True)
 
 
 if __name__ == "__main__":

@@ -205,13 +205,34 @@ def test_what_learning_of_repeats_adds_is_a_line_of_its_own(
 ) -> None:
     monkeypatch.setattr(quality_repeats, "MODELS", ("sasrec",))
     for how, overrides in quality_repeats.LEARNED.items():
-        replace(experiment, out=experiment.out / how.replace(" ", "-"), overrides=dict(overrides)).run("sasrec", 0)
+        of_kind = replace(experiment, out=quality_repeats.folder_of(experiment.out, how), overrides=dict(overrides))
+        of_kind.run("sasrec", 0)
     lines = list(quality_repeats.table(experiment.out))
     assert [line.split("|")[1].strip() for line in lines if line.startswith("| sasrec")] == [
         "sasrec, repeats learned", "sasrec, not learned", "sasrec, repeats learned − sasrec, not learned",
     ]  # fmt: skip
     by_setting = [
-        json.loads((experiment.out / how.replace(" ", "-") / "sasrec-seed0/run.json").read_text())["options"]
+        json.loads((quality_repeats.folder_of(experiment.out, how) / "sasrec-seed0/run.json").read_text())["options"]
         for how in quality_repeats.LEARNED
     ]
     assert [options["learns_repeats"] for options in by_setting] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (["--set", "scientific", "--share", "1"], "--share is 1; it must be at least 0 and below 1"),
+        (["--set", "instruments"], "instruments has no words of items, which parallel needs"),
+        (["--set", "scientific"], "is split in time"),
+    ],
+)
+def test_what_repeats_cannot_be_measured_on_is_said_before_any_training(
+    experiment: quality.Experiment, arguments: list[str], rule: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(quality.Experiment, "of", lambda *given, **how: in_time(experiment, all_targets=False))
+    monkeypatch.setattr("sys.argv", ["quality_repeats", "data", "--out", str(experiment.out / "made"), *arguments])
+    with pytest.raises(SystemExit):
+        quality_repeats.main()
+    assert rule in capsys.readouterr().err
+    assert not (experiment.out / "made").exists()
